@@ -1,0 +1,124 @@
+"""What is computed from what? An ONNX graph as plain data: nodes in order, constants, shapes, and the part one needs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation: `outputs = op(*inputs, **attributes)`; an absent optional input or output is ""."""
+
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    version: int  # of the operator set that gives `op` its meaning
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """nodes are in an order in which they can be computed; shapes holds what shape inference found, batch size 1."""
+
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, np.ndarray]
+    input: str
+    outputs: tuple[str, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    floats: frozenset[str]  # the tensors known to hold floating-point numbers
+    from_input: frozenset[str]  # the tensors that depend on the picture
+
+    def needed(self, wanted: Collection[str], given: Collection[str] = ()) -> tuple[Node, ...]:
+        """The nodes that must run, in order, to compute `wanted` when `given` is already there."""
+        missing = set(wanted) - set(given)
+        chosen = []
+        for node in reversed(self.nodes):
+            if missing.intersection(node.outputs):
+                chosen.append(node)
+                missing.difference_update(node.outputs)
+                missing.update(name for name in node.inputs if name and name not in given)
+        return tuple(reversed(chosen))
+
+    def producer(self, name: str) -> Node | None:
+        """The node whose output is `name`; None for the input and the constants."""
+        return next((node for node in self.nodes if name in node.outputs), None)
+
+
+def _attribute(attribute: onnx.AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, onnx.GraphProto) or (isinstance(value, list) and value and isinstance(value[0], onnx.GraphProto)):
+        return value
+    return list(value) if attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value
+
+
+def skeleton(model: onnx.ModelProto, input_shape: tuple[int, ...]) -> onnx.ModelProto:
+    """A copy without the large weights' data and with a fixed input shape: all that shape inference needs."""
+    copy = onnx.ModelProto()
+    copy.ir_version = max(model.ir_version, 4)  # older ones ask for every weight among the inputs
+    copy.opset_import.extend(model.opset_import)
+    copy.functions.extend(model.functions)
+    copy.graph.name = model.graph.name
+    copy.graph.node.extend(model.graph.node)
+    copy.graph.output.extend(model.graph.output)
+    initial = {tensor.name for tensor in model.graph.initializer}
+    for tensor in model.graph.initializer:
+        if int(np.prod(tensor.dims)) <= 64:  # axes, shapes, pads: values that shapes depend on
+            copy.graph.initializer.append(tensor)
+        else:
+            copy.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    for value in model.graph.input:
+        if value.name not in initial:
+            kind = value.type.tensor_type.elem_type
+            copy.graph.input.append(onnx.helper.make_tensor_value_info(value.name, kind, list(input_shape)))
+    for output in copy.graph.output:  # what the file states of the batch would contradict the fixed input
+        output.type.tensor_type.ClearField("shape")
+    return copy
+
+
+def read(model: onnx.ModelProto, input_shape: tuple[int, ...]) -> Graph:
+    """Take the graph of `model` apart.
+
+    input_shape: (1, C, H, W), what the first input is given.
+    """
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    inputs = [value.name for value in model.graph.input if value.name not in constants]
+    nodes = tuple(
+        Node(
+            node.op_type,
+            tuple(node.input),
+            tuple(node.output),
+            {a.name: _attribute(a) for a in node.attribute},
+            versions.get(node.domain, 0),
+            node.name,
+        )
+        for node in model.graph.node
+    )
+    from_input = set(inputs)
+    for node in nodes:
+        if from_input.intersection(node.inputs):
+            from_input.update(name for name in node.outputs if name)
+    # data_prop follows shapes through Shape, Gather and Concat: older exporters compute a Reshape's target that way.
+    inferred = onnx.shape_inference.infer_shapes(skeleton(model, input_shape), data_prop=True).graph
+    shapes: dict[str, tuple[int, ...]] = {inputs[0]: tuple(input_shape)}
+    floats = {inputs[0]}
+    for value in [*inferred.value_info, *inferred.output]:
+        kind = value.type.tensor_type
+        if kind.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE):
+            floats.add(value.name)
+        dims = tuple(d.dim_value for d in kind.shape.dim)
+        if kind.HasField("shape") and all(d > 0 for d in dims):
+            shapes[value.name] = dims
+    outputs = tuple(value.name for value in model.graph.output)
+    return Graph(nodes, constants, inputs[0], outputs, shapes, frozenset(floats), frozenset(from_input))

@@ -1,0 +1,349 @@
+"""What is in this network, and what does it say of a picture?
+
+A Net is one `.onnx` file. Its names, shapes, weights, labels and preprocessing are all read from that file; forward
+passes run in ONNX Runtime, gradients in the Twin (engine/twin.py), under the same tensor names.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from engine import graph as graphs
+from engine import metadata as metadatas
+from engine.image import Frame, fit
+from engine.receptive_field import ReceptiveField, receptive_fields
+
+if TYPE_CHECKING:
+    from engine.twin import Twin
+
+log = logging.getLogger(__name__)
+
+DEFAULT_SIZE = 224  # pixels a side, where neither the graph nor its metadata says
+SESSIONS = 4  # tapped sessions kept per net; each holds a copy of the weights up to its layer
+PASS_THROUGH = frozenset(["Identity", "Dropout", "Cast"])  # their output shows nothing that their input does not
+
+
+class BadNetwork(ValueError):
+    """The file is no network that can be shown; the message is one sentence for the person who brought it."""
+
+
+class UnknownLayer(ValueError):
+    """No such tensor, or not of the form that is asked for; the message names it."""
+
+
+class UnknownClass(ValueError):
+    """A class index out of range; the message says what the range is."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One tensor of the graph that depends on the picture. shape is (C, H, W); H = W = 1 for a plain vector."""
+
+    name: str
+    op: str
+    shape: tuple[int, int, int]
+    receptive_field: ReceptiveField
+
+    @property
+    def has_map(self) -> bool:
+        """Whether the layer has rows and columns."""
+        return self.shape[1] * self.shape[2] > 1
+
+
+class Net:
+    """One network, read from `path`; see the module's first lines. Safe to share between threads; nothing in it changes.
+
+    Raises BadNetwork where the file cannot be opened as a picture classifier.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        try:
+            content = self.path.read_bytes()
+            model = onnx.load_model_from_string(content)
+        except FileNotFoundError as error:
+            raise BadNetwork(f"There is no file {self.path.name}.") from error
+        except Exception as error:  # protobuf raises a class of its own, without a public name
+            raise BadNetwork(f"{self.path.name} is not an ONNX file, or it is cut short.") from error
+        if not model.graph.node or not model.graph.output:
+            raise BadNetwork(f"{self.path.name} is not an ONNX file, or it holds no network.")
+        self.name = self.path.stem
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        self.notes: list[str] = []  # what a person should know about how this net was opened
+        shape, self._fixed_batch = self._input_shape(model)
+        self.metadata = metadatas.read(model, shape[1])
+        if self.metadata.missing:
+            self.notes.append(self._defaults_said())
+        if shape[2] == 0:
+            shape = (1, shape[1], *(self.metadata.input_size or (DEFAULT_SIZE, DEFAULT_SIZE)))
+        self.channels, self.input_size = shape[1], shape[2:]
+        self._scale = (1 / np.array(self.metadata.std, np.float32)).reshape(-1, 1, 1)
+        self._shift = (np.array(self.metadata.mean, np.float32)).reshape(-1, 1, 1) * self._scale
+        try:
+            self.graph = graphs.read(model, shape)
+        except onnx.shape_inference.InferenceError as error:
+            raise BadNetwork(f"{self.path.name} has a graph whose shapes contradict each other.") from error
+        self._model = model
+        self._lock = threading.Lock()
+        self._tapped: OrderedDict[frozenset[str], onnxruntime.InferenceSession] = OrderedDict()
+        self._scores_session = self._session(content)
+
+    def __repr__(self) -> str:
+        return f"Net({str(self.path)!r})"
+
+    # What the file says -------------------------------------------------------------------------------------------
+
+    def _input_shape(self, model: onnx.ModelProto) -> tuple[tuple[int, int, int, int], int]:
+        """(1, C, H, W), with H = W = 0 where the graph leaves them free, and the batch size if the graph fixes it, else 0."""
+        initial = {tensor.name for tensor in model.graph.initializer}
+        inputs = [value for value in model.graph.input if value.name not in initial]
+        if len(inputs) != 1:
+            raise BadNetwork(f"{self.path.name} takes {len(inputs)} inputs; a network that takes one picture is needed.")
+        kind = inputs[0].type.tensor_type
+        dims = [d.dim_value for d in kind.shape.dim]
+        if len(dims) != 4 or dims[1] not in (0, 1, 3) or kind.elem_type != onnx.TensorProto.FLOAT:
+            raise BadNetwork(
+                f"{self.path.name} takes an input of shape {dims}; "
+                "a batch of float32 pictures (B, 3, H, W) or (B, 1, H, W) is needed."
+            )
+        size = dims[2:] if all(dims[2:]) else (0, 0)
+        return (1, dims[1] or 3, *size), dims[0]
+
+    def _defaults_said(self) -> str:
+        values = {"labels": "class numbers", "input_size": "the graph's own, or 224", "mean": "ImageNet's mean", "std": "std"}
+        if len(self.metadata.mean) != 3:
+            values |= {"mean": "mean 0", "std": "std 1"}
+        missing = ", ".join(key.replace("_", " ") for key in self.metadata.missing)
+        used = ", ".join(values[key] for key in self.metadata.missing)
+        return f"The file does not say its {missing}; the defaults are used ({used})."
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """A name for each class; "0", "1", … where the file has none."""
+        given = self.metadata.labels
+        count = self.classes
+        if given and len(given) == count:
+            return list(given)
+        return [str(k) for k in range(count)]
+
+    @cached_property
+    def classes(self) -> int:
+        """How many classes there are."""
+        shape = self.graph.shapes.get(self.logits)
+        if shape is None:
+            return self.scores(np.zeros((1, self.channels, *self.input_size), np.float32)).shape[1]
+        return int(np.prod(shape[1:]))
+
+    @cached_property
+    def logits(self) -> str:
+        """The tensor with the classes' scores: the first output, or what goes into the softmax that ends the graph."""
+        name = self.graph.outputs[0]
+        while (node := self.graph.producer(name)) is not None:
+            shape = self.graph.shapes.get(name, ())
+            if node.op in PASS_THROUGH:
+                name = node.inputs[0]
+            elif node.op in ("Softmax", "LogSoftmax") and len(shape) <= 4:
+                return node.inputs[0]
+            else:
+                break
+        return self.graph.outputs[0]
+
+    @cached_property
+    def layers(self) -> list[Layer]:
+        """Every tensor (B, C, H, W) or (B, C) of floats on the way from the picture to the logits, in order."""
+        fields = receptive_fields(self.graph)
+        found = []
+        for node in self.graph.needed([self.logits]):
+            name = node.outputs[0]
+            shape = self.graph.shapes.get(name, ())
+            of_picture = name in self.graph.from_input and name in self.graph.floats
+            if of_picture and len(shape) in (2, 4) and node.op not in PASS_THROUGH:
+                found.append(Layer(name, node.op, (*shape[1:], 1, 1)[:3], fields[name]))
+        return found
+
+    def layer(self, name: str) -> Layer:
+        """The layer called `name`. Raises UnknownLayer."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise UnknownLayer(f"{self.name} has no layer {name!r}; its layers are listed in Net.layers.")
+
+    @cached_property
+    def last_map(self) -> str:
+        """The last tensor with rows and columns that is not itself a pool's output: where class activation maps are taken.
+
+        Raises UnknownLayer where the net has none.
+        """
+        for layer in reversed(self.layers):
+            if layer.has_map and "Pool" not in layer.op:
+                return layer.name
+        raise UnknownLayer(f"{self.name} has no layer with rows and columns.")
+
+    def class_index(self, wanted: int | str) -> int:
+        """A class's number from its number or its label. Raises UnknownClass."""
+        if isinstance(wanted, str) and wanted in self.labels:
+            return self.labels.index(wanted)
+        try:
+            index = int(wanted)
+        except ValueError:
+            raise UnknownClass(f"{self.name} has no class {wanted!r}; its labels are in Net.labels.") from None
+        if not 0 <= index < self.classes:
+            raise UnknownClass(f"{self.name} has classes 0 to {self.classes - 1}, not {index}.")
+        return index
+
+    # Pictures -----------------------------------------------------------------------------------------------------
+
+    def view(self, image: np.ndarray) -> tuple[np.ndarray, Frame]:
+        """What the net sees of a picture (H, W, 3) of any size: pixels (H, W, C) of its own size, and which part it is."""
+        return fit(image, self.input_size, crop=self.metadata.crop, channels=self.channels)
+
+    def batch(self, *images: np.ndarray) -> np.ndarray:
+        """(B, C, H, W) from pictures (H, W, C) of the net's own size. Raises ValueError where one has another size."""
+        wanted = (*self.input_size, self.channels)
+        for image in images:
+            if image.shape != wanted:
+                raise ValueError(f"{self.name} sees pictures of {wanted}, not {image.shape}; Net.view makes one.")
+        return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2), np.float32)
+
+    # Forward passes -----------------------------------------------------------------------------------------------
+
+    def scores(self, batch: np.ndarray) -> np.ndarray:
+        """Logits (B, K) float32 of a batch (B, C, H, W) of pixels in [0, 1]."""
+        if self.logits == self.graph.outputs[0]:
+            (out,) = self._run(self._scores_session, [self.logits], batch)
+        else:
+            out = self.activations(batch, [self.logits])[self.logits]
+        return out.reshape(len(batch), -1)
+
+    def activations(self, batch: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """The named tensors for a batch (B, C, H, W) of pixels; nothing behind the last of them is computed.
+
+        Raises UnknownLayer.
+        """
+        names = list(dict.fromkeys(names))
+        for name in names:
+            if name not in self.graph.from_input:
+                raise UnknownLayer(f"{self.name} has no tensor {name!r} that depends on the picture.")
+        return dict(zip(names, self._run(self._tap(frozenset(names)), names, batch), strict=True))
+
+    def normalise(self, batch: np.ndarray) -> np.ndarray:
+        """(batch - mean) / std, as the network wants it: pixels in [0, 1] to the graph's input."""
+        if batch.ndim != 4 or batch.shape[1] != self.channels:
+            raise ValueError(f"{self.name} takes batches (B, {self.channels}, H, W), not {batch.shape}.")
+        out = np.multiply(batch, self._scale, dtype=np.float32)
+        out -= self._shift
+        return out
+
+    def _run(self, session: onnxruntime.InferenceSession, names: Sequence[str], batch: np.ndarray) -> list[np.ndarray]:
+        data = self.normalise(batch)
+        step = self._fixed_batch or len(data)
+        runs = []
+        for i in range(0, len(data), step):  # once, unless the graph fixes its batch size
+            part = data[i : i + step]
+            short = step - len(part)
+            if short:
+                part = np.concatenate([part, np.zeros((short, *part.shape[1:]), np.float32)])
+            runs.append([out[: step - short] for out in session.run(names, {self.graph.input: part})])
+        return runs[0] if len(runs) == 1 else [np.concatenate(parts) for parts in zip(*runs, strict=True)]
+
+    def _tap(self, names: frozenset[str]) -> onnxruntime.InferenceSession:
+        """A session for the part of the graph that `names` need, with them as its outputs."""
+        with self._lock:
+            if names in self._tapped:
+                self._tapped.move_to_end(names)
+                return self._tapped[names]
+        session = self._session(self._cut(names).SerializeToString())
+        with self._lock:
+            self._tapped[names] = session
+            while len(self._tapped) > SESSIONS:
+                self._tapped.popitem(last=False)
+        return session
+
+    def _cut(self, names: Iterable[str]) -> onnx.ModelProto:
+        """The model that computes `names` and nothing else."""
+        nodes = self.graph.needed(names)
+        used = {name for node in nodes for name in node.inputs}
+        made = {node.outputs for node in nodes}
+        model = onnx.ModelProto()
+        model.ir_version = self._model.ir_version
+        model.opset_import.extend(self._model.opset_import)
+        model.functions.extend(self._model.functions)
+        model.graph.name = self._model.graph.name or "net"
+        model.graph.node.extend(node for node in self._model.graph.node if tuple(node.output) in made)
+        model.graph.initializer.extend(t for t in self._model.graph.initializer if t.name in used)
+        model.graph.input.extend(v for v in self._model.graph.input if v.name == self.graph.input or v.name in used)
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(names))
+        return model
+
+    def _session(self, content: bytes) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors come back as exceptions; warnings about the graph are no one's business
+        providers = ["CPUExecutionProvider"]
+        if cuda_device_present() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            _preload_cuda()
+            providers.insert(0, "CUDAExecutionProvider")
+        try:
+            session = onnxruntime.InferenceSession(content, options, providers)
+        except Exception as error:  # ONNX Runtime's exceptions have no common public class
+            if len(providers) == 1:
+                raise BadNetwork(f"ONNX Runtime cannot open {self.path.name}: {_first_line(error)}") from error
+            log.warning("CUDA failed for %s", self.path.name, exc_info=True)
+            session = onnxruntime.InferenceSession(content, options, providers[1:])
+        if len(providers) > len(session.get_providers()):
+            note = "There is an NVIDIA GPU, but CUDA could not be started; this network runs on the CPU."
+            if note not in self.notes:
+                self.notes.append(note)
+        return session
+
+    @property
+    def engine(self) -> str:
+        """Where forward passes run: "CUDA" or "CPU"."""
+        return self._scores_session.get_providers()[0].removesuffix("ExecutionProvider")
+
+    # Gradients ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def twin(self) -> Twin:
+        """The same graph in PyTorch: `net.twin(pixels, names)` → dict of tensors. Importing torch takes a moment."""
+        from engine.twin import Twin
+
+        return Twin(self.graph, self.metadata.mean, self.metadata.std)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rpartition(" : ")[2][:200]
+
+
+def cuda_device_present() -> bool:
+    """Whether the NVIDIA driver sees a GPU; asked of the driver itself, which costs nothing and needs no torch."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+def _preload_cuda() -> None:
+    """Let ONNX Runtime use the CUDA libraries that came with torch: one set in memory, not two."""
+    onnxruntime.preload_dlls()
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities (B, K) from logits (B, K)."""
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)

@@ -1,0 +1,102 @@
+"""Which pictures come with the app?
+
+None is stored here and none is downloaded: they lie in the installed packages scikit-image and scikit-learn, and are read
+from there without importing either.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine import image
+
+KINDS = ("photograph", "texture", "digit")
+
+
+class UnknownSample(KeyError):
+    """No sample has this name; the message is one sentence."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would put it in quotation marks
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture that is there from the start.
+
+    name: as it stands in a URL.
+    title: for people.
+    kind: one of KINDS.
+    file: the package and the path inside it.
+    credit: who made it and the licence.
+    """
+
+    name: str
+    title: str
+    kind: str
+    file: tuple[str, str]
+    credit: str
+
+
+_DIGITS = ("sklearn", "datasets/data/digits.csv.gz")  # rows of 64 grey values, 0 to 16, and the digit
+_DIGITS_CREDIT = "Alpaydin and Kaynak 1998, UCI Machine Learning Repository, CC BY 4.0"
+
+SAMPLES: dict[str, Sample] = {
+    sample.name: sample
+    for sample in (
+        Sample("cat", "Cat", "photograph", ("skimage", "data/chelsea.png"), "Stéfan van der Walt, CC0"),
+        Sample("coffee", "Cup of coffee", "photograph", ("skimage", "data/coffee.png"), "Rachel Michetti, CC0"),
+        Sample("astronaut", "Astronaut", "photograph", ("skimage", "data/astronaut.png"), "NASA, public domain"),
+        Sample("rocket", "Rocket", "photograph", ("skimage", "data/rocket.jpg"), "SpaceX, public domain"),
+        Sample("china", "Temple", "photograph", ("sklearn", "datasets/images/china.jpg"), "danielbuechele, CC BY 2.0"),
+        Sample("flower", "Flower", "photograph", ("sklearn", "datasets/images/flower.jpg"), "vultilion, CC BY 2.0"),
+        Sample("brick", "Brick wall", "texture", ("skimage", "data/brick.png"), "CC0Textures, CC0"),
+        Sample("grass", "Grass", "texture", ("skimage", "data/grass.png"), "linolafett, CC0"),
+        Sample("gravel", "Gravel", "texture", ("skimage", "data/gravel.png"), "CC0Textures, CC0"),
+        *(Sample(f"digit-{n}", f"Digit {n}", "digit", _DIGITS, _DIGITS_CREDIT) for n in range(10)),
+    )
+}
+
+
+def names(kind: str | None = None) -> list[str]:
+    """The names of all samples, or of one kind of them. Raises ValueError where there is no such kind."""
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"There are no samples of the kind {kind!r}: the kinds are {', '.join(KINDS)}.")
+    return [sample.name for sample in SAMPLES.values() if kind in (None, sample.kind)]
+
+
+@functools.lru_cache(maxsize=len(SAMPLES))
+def load(name: str) -> np.ndarray:
+    """The pixels (H, W, 3) of a sample, read-only because all callers share them.
+
+    Digits are (8, 8, 3), as they were measured, white on black, in steps of 1/16.
+    Raises UnknownSample, or FileNotFoundError where the package that holds the picture is not installed.
+    """
+    if name not in SAMPLES:
+        raise UnknownSample(f"There is no sample named {name!r}: choose one of {', '.join(SAMPLES)}.")
+    sample = SAMPLES[name]
+    path = _path(*sample.file)
+    pixels = _digit(path, sample.name.removeprefix("digit-")) if sample.kind == "digit" else image.load(path)
+    pixels.flags.writeable = False
+    return pixels
+
+
+def _path(package: str, file: str) -> Path:
+    """Where a file of an installed package lies; the package is found, not imported."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(f"The package {package}, which holds this picture, is not installed.")
+    return Path(spec.submodule_search_locations[0], file)
+
+
+def _digit(path: Path, label: str) -> np.ndarray:
+    """The first handwritten digit of that name: (8, 8, 3) pixels."""
+    with gzip.open(path, "rt") as rows:
+        grey = next(row.split(",")[:64] for row in rows if row.strip().endswith(f",{label}"))
+    return np.repeat(np.array(grey, np.float32).reshape(8, 8, 1) / 16, 3, axis=2)

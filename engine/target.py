@@ -1,0 +1,63 @@
+"""Which number is asked about? A Target turns named tensors of the graph into one number per picture.
+
+Its `value` only indexes and averages, so the same Target reads ONNX Runtime's arrays and the Twin's tensors. Targets are
+frozen; they add and scale: `2 * a - b`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.net import Net, UnknownLayer
+
+
+@dataclass(frozen=True)
+class Target:
+    """names: the tensors that `value` needs; value: dict of tensors (B, …) → (B,); title: for people; unit: of the number."""
+
+    names: tuple[str, ...]
+    value: Callable[[Mapping[str, Any]], Any]
+    title: str
+    unit: str = "activation"
+
+    def __add__(self, other: Target) -> Target:
+        names = tuple(dict.fromkeys(self.names + other.names))
+        value = lambda values: self.value(values) + other.value(values)  # noqa: E731
+        return Target(names, value, f"{self.title} + {other.title}", self.unit if self.unit == other.unit else "sum")
+
+    def __mul__(self, factor: float) -> Target:
+        return Target(self.names, lambda values: factor * self.value(values), f"{factor:g} × {self.title}", self.unit)
+
+    __rmul__ = __mul__
+
+    def __sub__(self, other: Target) -> Target:
+        return self + -1 * other
+
+
+def class_score(net: Net, class_index: int | str) -> Target:
+    """The logit of one class. Raises UnknownClass."""
+    index = net.class_index(class_index)
+    value = lambda values: values[net.logits].reshape(len(values[net.logits]), -1)[:, index]  # noqa: E731
+    return Target((net.logits,), value, f"class “{net.labels[index]}”", "logits")
+
+
+def unit(net: Net, layer: str, channel: int, row: int | None = None, col: int | None = None) -> Target:
+    """One channel of a layer, averaged over its positions, or one neuron: the channel at (row, col).
+
+    Raises UnknownLayer, also where the channel or the position is out of range.
+    """
+    channels, height, width = net.layer(layer).shape
+    if not 0 <= channel < channels:
+        raise UnknownLayer(f"Layer {layer} of {net.name} has channels 0 to {channels - 1}, not {channel}.")
+    if (row is None) != (col is None):
+        raise UnknownLayer("A neuron has a row and a column; only one of them was given.")
+    if row is None:
+        value = lambda values: values[layer].reshape(len(values[layer]), channels, -1)[:, channel].mean(1)  # noqa: E731
+        return Target((layer,), value, f"channel {channel} of {layer}, mean")
+    if not (0 <= row < height and 0 <= col < width):
+        raise UnknownLayer(f"Layer {layer} of {net.name} has {height} rows and {width} columns; ({row}, {col}) is outside.")
+    place = row * width + col
+    value = lambda values: values[layer].reshape(len(values[layer]), channels, -1)[:, channel, place]  # noqa: E731
+    return Target((layer,), value, f"channel {channel} of {layer} at ({row}, {col})")

@@ -1,0 +1,410 @@
+"""What would change this number? The same ONNX graph, interpreted in PyTorch, so that it has gradients.
+
+`OPS` maps an op's name to a plain function whose keyword arguments are the ONNX attributes; `Twin.__call__` walks the
+nodes that are needed and fills a dictionary keyed by tensor name. There is no module, no hook and no state: a method
+that wants another rule for an op passes a table of its own (`ops={"Relu": guided_relu}`).
+
+Operator semantics: the ONNX operator specification, opsets 7 to 24 (github.com/onnx/onnx, docs/Operators.md).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from engine.graph import Graph, Node
+from engine.receptive_field import pads as resolve_pads
+
+
+class NoGradient(ValueError):
+    """The graph has an op that the Twin cannot compute; the message names the op, its version and the node."""
+
+
+class Twin:
+    """The graph in PyTorch. The weights are frozen and never change, so that one Twin serves every thread."""
+
+    def __init__(self, graph: Graph, mean: Iterable[float], std: Iterable[float]):
+        self.graph = graph
+        with warnings.catch_warnings():
+            # The arrays are read-only views of the file's bytes, and nothing here writes to them.
+            warnings.filterwarnings("ignore", message=".*not writable.*")
+            self.constants = {name: torch.from_numpy(_plain(array)) for name, array in graph.constants.items()}
+        self.mean = torch.tensor(list(mean)).view(-1, 1, 1)
+        self.std = torch.tensor(list(std)).view(-1, 1, 1)
+
+    def missing(self) -> list[Node]:
+        """The nodes whose op is not in OPS: gradient methods are off while there are any."""
+        return [node for node in self.graph.nodes if node.op not in OPS]
+
+    def __call__(
+        self,
+        pixels: torch.Tensor | None,
+        names: Iterable[str],
+        *,
+        start: Mapping[str, torch.Tensor] | None = None,
+        ops: Mapping[str, Callable] | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Compute the tensors `names` and nothing that they do not need.
+
+        pixels: (B, C, H, W) in [0, 1]; differentiable. None where `start` holds all that is needed.
+        start: tensors by name that are taken as given: the graph is entered in the middle, behind them.
+        ops: functions that replace those of OPS for this call.
+        Raises NoGradient.
+        """
+        names = list(names)
+        table = OPS if ops is None else {**OPS, **ops}
+        values = {**self.constants, "": None}
+        if pixels is not None:
+            values[self.graph.input] = (pixels - self.mean.to(pixels)) / self.std.to(pixels)
+        values.update(start or {})
+        for node in self.graph.needed(names, values):
+            function = table.get(node.op)
+            if function is None:
+                raise NoGradient(f"The op {node.op}-{node.version} of node {node.name or node.outputs[0]!r} has no twin.")
+            if node.version < _OLD.get(node.op, 0):
+                function = OLD_OPS[node.op]
+            try:
+                out = function(*(values[name] for name in node.inputs), **node.attributes)
+            except TypeError as error:
+                raise NoGradient(
+                    f"The op {node.op}-{node.version} of node {node.name or node.outputs[0]!r} is used in a form "
+                    f"that has no twin ({error})."
+                ) from error
+            values.update(zip(node.outputs, out if isinstance(out, tuple) else (out,), strict=False))
+        return {name: values[name] for name in names}
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Zero-dimensional and big-endian arrays in the form that torch takes."""
+    return np.ascontiguousarray(array).reshape(array.shape)
+
+
+def _ints(value: torch.Tensor | list[int] | None) -> list[int] | None:
+    """What newer operator sets take as a tensor and older ones as an attribute."""
+    return value.tolist() if isinstance(value, torch.Tensor) else value
+
+
+# Convolution and pooling ------------------------------------------------------------------------------------------------
+
+
+def _padded(x: torch.Tensor, kernel: list[int], attributes: dict, fill: float) -> tuple[torch.Tensor, list[int]]:
+    """x and the symmetric padding left to do: where ONNX pads the two sides differently, x is padded here."""
+    top, left, bottom, right = resolve_pads(attributes, kernel, tuple(x.shape[2:]))
+    if (top, left) == (bottom, right):
+        return x, [top, left]
+    return F.pad(x, (left, right, top, bottom), value=fill), [0, 0]
+
+
+def conv(
+    x, weight, bias=None, *, kernel_shape=None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1, auto_pad="NOTSET"
+):  # fmt: skip
+    _images_only("Conv", x)
+    how = {"pads": pads, "strides": strides, "dilations": dilations, "auto_pad": auto_pad}
+    x, padding = _padded(x, list(weight.shape[2:]), how, 0.0)
+    return F.conv2d(x, weight, bias, list(strides), padding, list(dilations), group)
+
+
+def conv_transpose(
+    x, weight, bias=None, *, kernel_shape=None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1,
+    output_padding=(0, 0), auto_pad="NOTSET",
+):  # fmt: skip
+    _images_only("ConvTranspose", x)
+    top, left, bottom, right = pads
+    if auto_pad != "NOTSET" or (top, left) != (bottom, right):
+        raise TypeError("auto_pad or uneven padding in a transposed convolution")
+    return F.conv_transpose2d(x, weight, bias, list(strides), (top, left), list(output_padding), group, list(dilations))
+
+
+def max_pool(
+    x, *, kernel_shape, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), ceil_mode=0, auto_pad="NOTSET", storage_order=0
+):  # fmt: skip
+    _images_only("MaxPool", x)
+    how = {"pads": pads, "strides": strides, "dilations": dilations, "auto_pad": auto_pad}
+    x, padding = _padded(x, kernel_shape, how, -math.inf)
+    if any(2 * p > k for p, k in zip(padding, kernel_shape, strict=True)):  # more than torch itself pads
+        x, padding = F.pad(x, (padding[1], padding[1], padding[0], padding[0]), value=-math.inf), [0, 0]
+    return F.max_pool2d(x, kernel_shape, list(strides), padding, list(dilations), bool(ceil_mode))
+
+
+def average_pool(
+    x, *, kernel_shape, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), ceil_mode=0, auto_pad="NOTSET", count_include_pad=0
+):  # fmt: skip
+    _images_only("AveragePool", x)
+    if list(dilations) != [1, 1]:
+        raise TypeError("dilations in an average pool")
+    how = {"pads": pads, "strides": strides, "auto_pad": auto_pad}
+    padded, padding = _padded(x, kernel_shape, how, 0.0)
+    even = padded is x and all(2 * p <= k for p, k in zip(padding, kernel_shape, strict=True))
+    if even:
+        return F.avg_pool2d(x, kernel_shape, list(strides), padding, bool(ceil_mode), bool(count_include_pad))
+    # torch knows even padding only: sum and count apart
+    top, left, bottom, right = resolve_pads(how, kernel_shape, tuple(x.shape[2:]))
+    edges = (left, right, top, bottom)
+    ones = F.pad(torch.ones_like(x[:1, :1]), edges, value=float(count_include_pad))
+    pool = lambda y: F.avg_pool2d(y, kernel_shape, list(strides), 0, bool(ceil_mode), divisor_override=1)  # noqa: E731
+    return pool(F.pad(x, edges)) / pool(ones)
+
+
+def _images_only(op: str, x: torch.Tensor) -> None:
+    if x.ndim != 4:
+        raise TypeError(f"{op} on a tensor with {x.ndim} axes")
+
+
+def global_average_pool(x):
+    return x.mean(tuple(range(2, x.ndim)), keepdim=True)
+
+
+def global_max_pool(x):
+    return x.amax(tuple(range(2, x.ndim)), keepdim=True)
+
+
+# Normalisation ----------------------------------------------------------------------------------------------------------
+
+
+def batch_normalization(x, scale, bias, mean, var, *, epsilon=1e-5, momentum=0.9, training_mode=0, spatial=1):
+    if training_mode or not spatial:
+        raise TypeError("batch normalisation in training mode")
+    return F.batch_norm(x, mean, var, scale, bias, eps=epsilon)
+
+
+def instance_normalization(x, scale, bias, *, epsilon=1e-5):
+    return F.instance_norm(x, weight=scale, bias=bias, eps=epsilon)
+
+
+def layer_normalization(x, scale, bias=None, *, axis=-1, epsilon=1e-5, stash_type=1):
+    return F.layer_norm(x, x.shape[axis:], scale, bias, epsilon)
+
+
+def lrn(x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
+    """Krizhevsky 2012, section 3.3. torch's own spreads an even `size` the other way round."""
+    before = (size - 1) // 2
+    squares = F.pad(x * x, (0, 0, 0, 0, before, size - 1 - before))
+    total = sum(squares[:, i : i + x.shape[1]] for i in range(size))
+    return x / (bias + alpha / size * total) ** beta
+
+
+def softmax(x, *, axis=-1):
+    return x.softmax(axis)
+
+
+def log_softmax(x, *, axis=-1):
+    return x.log_softmax(axis)
+
+
+def _flat_softmax(function: Callable) -> Callable:
+    """Before operator set 13, a softmax flattened everything from `axis` on and took that as one vector."""
+    return lambda x, *, axis=1: function(x.flatten(axis % x.ndim), -1).view(x.shape)
+
+
+# Shapes -----------------------------------------------------------------------------------------------------------------
+
+
+def reshape(x, shape, *, allowzero=0):
+    shape = _ints(shape)
+    return x.reshape([x.shape[i] if size == 0 and not allowzero else size for i, size in enumerate(shape)])
+
+
+def flatten(x, *, axis=1):
+    return x.reshape(math.prod(x.shape[: axis if axis >= 0 else axis + x.ndim]), -1)
+
+
+def transpose(x, *, perm=None):
+    return x.permute(perm or list(range(x.ndim))[::-1])
+
+
+def squeeze(x, axes=None):
+    axes = _ints(axes)
+    return x.squeeze() if axes is None else x.squeeze(tuple(axes))
+
+
+def unsqueeze(x, axes):
+    axes = _ints(axes)
+    for axis in sorted(a % (x.ndim + len(axes)) for a in axes):
+        x = x.unsqueeze(axis)
+    return x
+
+
+def split(x, split=None, *, axis=0, num_outputs=None):
+    sizes = _ints(split)
+    if sizes is None:
+        if num_outputs is None:
+            raise TypeError("a split into equal parts that does not say how many")
+        size = -(-x.shape[axis] // num_outputs)
+        return tuple(x.split(size, axis))
+    return tuple(x.split(sizes, axis))
+
+
+def slice_(x, starts, ends, axes=None, steps=None):
+    starts, ends = _ints(starts), _ints(ends)
+    axes = _ints(axes) or list(range(len(starts)))
+    for axis, start, end, step in zip(axes, starts, ends, _ints(steps) or [1] * len(starts), strict=True):
+        size = x.shape[axis]
+        if step > 0:
+            start, end, _ = slice(start, end, step).indices(size)
+            x = x[(slice(None),) * (axis % x.ndim) + (slice(start, end, step),)]
+        else:
+            places = torch.arange(size)[torch.tensor(list(range(size))[slice(start, None if end < -size else end, step)])]
+            x = x.index_select(axis, places)
+    return x
+
+
+def pad(x, pads, value=None, axes=None, *, mode="constant"):
+    amounts, axes = _ints(pads), _ints(axes)
+    axes = list(range(x.ndim)) if axes is None else [a % x.ndim for a in axes]
+    begin, end = [0] * x.ndim, [0] * x.ndim
+    for place, axis in enumerate(axes):
+        begin[axis], end[axis] = amounts[place], amounts[place + len(axes)]
+    pairs = [side for axis in reversed(range(x.ndim)) for side in (begin[axis], end[axis])]
+    if mode == "constant":
+        fill = 0.0 if value is None else float(value)
+        return F.pad(x, pairs, value=fill)
+    if any(pairs[4:]) or x.ndim != 4:
+        raise TypeError(f"padding with mode {mode} on other axes than rows and columns")
+    return F.pad(x, pairs[:4], mode={"edge": "replicate", "reflect": "reflect", "wrap": "circular"}[mode])
+
+
+def gather(x, indices, *, axis=0):
+    indices = torch.where(indices < 0, indices + x.shape[axis], indices)
+    out = x.index_select(axis, indices.reshape(-1))
+    return out.reshape(*x.shape[: axis % x.ndim], *indices.shape, *x.shape[axis % x.ndim + 1 :])
+
+
+def resize(
+    x, roi=None, scales=None, sizes=None, *, mode="nearest", coordinate_transformation_mode="half_pixel",
+    nearest_mode="round_prefer_floor", **rest,
+):  # fmt: skip
+    if sizes is not None and sizes.numel():
+        size = sizes.tolist()[2:]
+    else:
+        size = [int(side * scale) for side, scale in zip(x.shape[2:], scales.tolist()[2:], strict=True)]
+    whole = all(new % old == 0 for new, old in zip(size, x.shape[2:], strict=True))
+    if mode == "nearest" and whole and coordinate_transformation_mode in ("asymmetric", "half_pixel"):
+        return F.interpolate(x, size, mode="nearest")
+    if mode == "linear" and coordinate_transformation_mode in ("half_pixel", "pytorch_half_pixel", "align_corners"):
+        return F.interpolate(x, size, mode="bilinear", align_corners=coordinate_transformation_mode == "align_corners")
+    raise TypeError(f"resizing with mode {mode} and {coordinate_transformation_mode}")
+
+
+def upsample(x, scales, *, mode="nearest"):
+    return resize(x, None, scales, mode=mode, coordinate_transformation_mode="asymmetric")
+
+
+# Arithmetic -------------------------------------------------------------------------------------------------------------
+
+
+def gemm(a, b, c=None, *, alpha=1.0, beta=1.0, transA=0, transB=0):
+    out = (a.T if transA else a) @ (b.T if transB else b)
+    out = out if alpha == 1 else alpha * out
+    return out if c is None else out + (c if beta == 1 else beta * c)
+
+
+def clip(x, low=None, high=None, *, min=None, max=None):
+    low, high = (min if low is None else low), (max if high is None else high)
+    return x if low is None and high is None else torch.clamp(x, low, high)
+
+
+def reduce(function: Callable) -> Callable:
+    def reduced(x, axes=None, *, keepdims=1, noop_with_empty_axes=0):
+        axes = _ints(axes)
+        if not axes:
+            if noop_with_empty_axes:
+                return x
+            axes = list(range(x.ndim))
+        return function(x, tuple(axes), keepdim=bool(keepdims))
+
+    return reduced
+
+
+def div(a, b):
+    return a / b if a.is_floating_point() or b.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
+
+
+def constant(*, value=None, value_float=None, value_int=None, value_floats=None, value_ints=None):
+    if value is not None:
+        return torch.from_numpy(np.array(value))
+    given = next(v for v in (value_float, value_int, value_floats, value_ints) if v is not None)
+    return torch.tensor(given)
+
+
+TYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64}
+
+
+def cast(x, *, to, **rest):
+    return x.to(TYPES[to])
+
+
+def where(condition, a, b):
+    return torch.where(condition, a, b)
+
+
+OPS: dict[str, Callable] = {
+    "Abs": torch.abs,
+    "Add": torch.add,
+    "AveragePool": average_pool,
+    "BatchNormalization": batch_normalization,
+    "Cast": cast,
+    "Clip": clip,
+    "Concat": lambda *xs, axis: torch.cat(xs, axis),
+    "Constant": constant,
+    "ConstantOfShape": lambda shape, *, value=np.zeros(1, np.float32): torch.from_numpy(np.array(value)).expand(_ints(shape)),
+    "Conv": conv,
+    "ConvTranspose": conv_transpose,
+    "Div": div,
+    "Dropout": lambda x, *unused, **attributes: x,
+    "Elu": lambda x, *, alpha=1.0: F.elu(x, alpha),
+    "Erf": torch.erf,
+    "Exp": torch.exp,
+    "Expand": lambda x, shape: x * torch.ones(_ints(shape), dtype=x.dtype),
+    "Flatten": flatten,
+    "Floor": torch.floor,
+    "Gather": gather,
+    "Gelu": lambda x, *, approximate="none": F.gelu(x, approximate=approximate),
+    "Gemm": gemm,
+    "GlobalAveragePool": global_average_pool,
+    "GlobalMaxPool": global_max_pool,
+    "HardSigmoid": lambda x, *, alpha=0.2, beta=0.5: torch.clamp(alpha * x + beta, 0, 1),
+    "HardSwish": F.hardswish,
+    "Identity": lambda x: x,
+    "InstanceNormalization": instance_normalization,
+    "LRN": lrn,
+    "LayerNormalization": layer_normalization,
+    "LeakyRelu": lambda x, *, alpha=0.01: F.leaky_relu(x, alpha),
+    "Log": torch.log,
+    "LogSoftmax": log_softmax,
+    "MatMul": torch.matmul,
+    "MaxPool": max_pool,
+    "Mul": torch.mul,
+    "Neg": torch.neg,
+    "PRelu": lambda x, slope: torch.where(x < 0, slope * x, x),
+    "Pad": pad,
+    "Pow": lambda x, exponent: torch.pow(x, exponent),
+    "ReduceMax": reduce(torch.amax),
+    "ReduceMean": reduce(torch.mean),
+    "ReduceSum": reduce(torch.sum),
+    "Relu": torch.relu,
+    "Reshape": reshape,
+    "Resize": resize,
+    "Shape": lambda x, *, start=0, end=None: torch.tensor(x.shape[start:end]),
+    "Sigmoid": torch.sigmoid,
+    "Slice": slice_,
+    "Softmax": softmax,
+    "Split": split,
+    "Sqrt": torch.sqrt,
+    "Squeeze": squeeze,
+    "Sub": torch.sub,
+    "Sum": lambda *xs: sum(xs[1:], xs[0]),
+    "Tanh": torch.tanh,
+    "Transpose": transpose,
+    "Unsqueeze": unsqueeze,
+    "Upsample": upsample,
+    "Where": where,
+}
+
+# Ops that meant something else before the given operator set.
+_OLD = {"Softmax": 13, "LogSoftmax": 13}
+OLD_OPS = {"Softmax": _flat_softmax(torch.softmax), "LogSoftmax": _flat_softmax(torch.log_softmax)}

@@ -1,0 +1,312 @@
+"""Which published networks can be fetched?
+
+Well-known ImageNet classifiers with torchvision's weights. Each is downloaded once, exported to one ONNX file in the
+user's cache folder, and from then on it is a network like any other: nothing here is needed to open it.
+
+Listing them needs neither torch nor a connection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import re
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.folder import home
+from engine.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata
+from engine.step import Step
+
+if TYPE_CHECKING:
+    import torch
+    import torchvision
+
+TIMEOUT = 20  # seconds without a byte, after which a connection counts as lost
+CHUNK = 1 << 18  # bytes read at a time
+TRIES = 5  # connections per download; each goes on where the one before was cut
+
+
+class FetchFailed(RuntimeError):
+    """The network is not there and why, in one sentence."""
+
+
+class Offline(FetchFailed):
+    """The server could not be reached, or does not give the file out."""
+
+
+class WrongHash(FetchFailed):
+    """The file that came is not the one that was published; it has been removed."""
+
+
+class Busy(FetchFailed):
+    """The same network is being fetched at this moment."""
+
+
+class _Cut(Exception):
+    """The connection ended before the file did."""
+
+
+# torchvision's own advice, in short: https://github.com/pytorch/vision#pre-trained-model-license
+LICENCE = (
+    "torchvision is BSD-3-Clause; its authors note that trained weights may have terms of their own, derived from the "
+    "data. These come from ImageNet, whose photographs are for non-commercial research."
+)
+
+
+@dataclass(frozen=True)
+class Network:
+    """One published network. megabytes: size of the download, in units of 10^6 bytes.
+
+    weights: a member of torchvision's enumeration of this network's weights. The first version is taken throughout: it
+    follows the recipe of the paper, while later ones are trained differently.
+    options: what torchvision's builder is called with besides. mean, std: as in Metadata.
+    """
+
+    name: str
+    title: str
+    paper: str
+    megabytes: float
+    licence: str = LICENCE
+    weights: str = "IMAGENET1K_V1"
+    options: Mapping[str, object] = field(default_factory=dict)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+NETWORKS: dict[str, Network] = {
+    network.name: network
+    for network in [
+        Network("squeezenet1_1", "SqueezeNet 1.1", "Iandola et al. 2016, arXiv:1602.07360", 5.0),
+        Network("alexnet", "AlexNet", "Krizhevsky 2014, arXiv:1404.5997", 244.4),
+        Network("vgg16", "VGG-16", "Simonyan, Zisserman 2014, arXiv:1409.1556", 553.4),
+        Network(
+            "googlenet",
+            "GoogLeNet (Inception v1)",
+            "Szegedy et al. 2014, arXiv:1409.4842",
+            52.1,
+            # The weights expect (pixels - 0.5) / 0.5. torchvision rescales inside the network what was normalised
+            # otherwise outside; here the metadata says it directly, and the graph begins with the first convolution.
+            # The two auxiliary classifiers are in the weights and have no part in the logits.
+            options={"transform_input": False, "aux_logits": True, "init_weights": False},
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+        ),
+        Network("resnet18", "ResNet-18", "He et al. 2015, arXiv:1512.03385", 46.8),
+        Network("resnet101", "ResNet-101", "He et al. 2015, arXiv:1512.03385", 178.8),
+        Network("densenet121", "DenseNet-121", "Huang et al. 2016, arXiv:1608.06993", 32.3),
+        Network("mobilenet_v2", "MobileNet v2", "Sandler et al. 2018, arXiv:1801.04381", 14.2),
+        # torchvision resizes for this one bicubically; we do so bilinearly, as for all others.
+        Network(
+            "efficientnet_b0",
+            "EfficientNet-B0",
+            "Tan, Le 2019, arXiv:1905.11946",
+            21.4,
+            licence=f"Ported from pytorch-image-models (Apache-2.0). {LICENCE}",
+        ),
+    ]
+}
+
+_running = {name: threading.Lock() for name in NETWORKS}
+
+
+def installed() -> dict[str, Path]:
+    """The networks in the cache folder, by name, in alphabetical order; also ones that somebody put there by hand."""
+    return {path.stem: path for path in sorted((home() / "networks").glob("*.onnx"))}
+
+
+def fetch(name: str) -> Iterator[Step]:
+    """Download, export and check the network `name` of NETWORKS; nothing is done if it is installed.
+
+    Yields Step(bytes there, bytes in all, what is being done, in words), and as the last one a Step whose result is the
+    Path of the ONNX file. A run that was ended early is continued by the next one where its download stood.
+    Raises KeyError for a name that is not listed; FetchFailed as Offline, WrongHash or Busy.
+    """
+    network = NETWORKS[name]
+    if not _running[name].acquire(blocking=False):
+        raise Busy(f"{network.title} is being fetched already.")
+    try:
+        path = home() / "networks" / f"{name}.onnx"
+        size = round(network.megabytes * 1e6)
+        if not path.exists():
+            weights = _weights(network)
+            file = _cached(weights.url)
+            downloaded = file is None
+            if downloaded:
+                file = home() / "downloads" / _file_name(weights.url)
+                for step in download(weights.url, file):
+                    yield Step(step.index, step.total, f"Fetching {network.title}")
+            size = file.stat().st_size
+            yield Step(size, size, f"Writing {network.title} as ONNX")
+            _export(network, weights, file, path)
+            if downloaded:
+                file.unlink()  # all of it is in the ONNX file
+            yield Step(size, size, f"Checking {network.title}")
+            _certify(path)
+        yield Step(size, size, path)
+    finally:
+        _running[name].release()
+
+
+def download(url: str, path: Path) -> Iterator[Step]:
+    """Load `url` into `path`, which appears only when it is whole and its hash right.
+
+    url: its file name ends with the beginning of the content's SHA-256, as in resnet18-f37072fd.pth.
+    What has come stands in `path` + ".part", also after an error, and the next call asks for the rest of it.
+    Yields Step(bytes there, bytes in all, the Path of the unfinished file). Raises Offline, WrongHash.
+    """
+    part = path.with_name(path.name + ".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(TRIES):
+        start = part.stat().st_size if part.exists() else 0
+        try:
+            yield from _transfer(url, part, start)
+        except _Cut:
+            continue
+        if _hash_is_right(part, url):
+            os.replace(part, path)
+            return
+        part.unlink()
+        if start == 0:  # otherwise, what was there before may have been of another file: once more, from the beginning
+            raise WrongHash(f"{path.name} came with another SHA-256 than its name says, and has been removed.")
+    raise Offline(
+        f"The connection to {_host(url)} was lost {TRIES} times; the next try goes on where this one stopped."
+    )
+
+
+def _transfer(url: str, part: Path, start: int) -> Iterator[Step]:
+    """One connection: append to `part` what comes after its first `start` bytes. Raises Offline, _Cut."""
+    headers = {"User-Agent": "convoscope"} | ({"Range": f"bytes={start}-"} if start else {})
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return  # nothing comes after what is there: the hash tells whether that is the file
+        raise Offline(
+            f"{_host(url)} does not give out {_file_name(url)} (HTTP {error.code}); "
+            "the app goes on with the networks it has."
+        ) from error
+    except (OSError, http.client.HTTPException) as error:
+        why = getattr(error, "reason", error)
+        raise Offline(
+            f"{_host(url)} could not be reached ({why}); the app goes on with the networks it has."
+        ) from error
+    with response:
+        done = start if response.status == http.client.PARTIAL_CONTENT else 0  # 0: it sends all of it again
+        total = done + int(response.headers.get("Content-Length", 0))
+        with part.open("ab" if done else "wb") as file:
+            while True:
+                try:
+                    chunk = response.read(CHUNK)
+                except (OSError, http.client.HTTPException) as error:
+                    raise _Cut from error
+                if not chunk:
+                    break
+                file.write(chunk)
+                done += len(chunk)
+                yield Step(done, max(done, total), part)
+    if done < total:
+        raise _Cut
+
+
+def _host(url: str) -> str:
+    return urllib.parse.urlsplit(url).netloc
+
+
+def _file_name(url: str) -> str:
+    return urllib.parse.urlsplit(url).path.rpartition("/")[2]
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _hash_is_right(file: Path, url: str) -> bool:
+    """Whether the file's SHA-256 begins as its name in `url` ends."""
+    expected = _file_name(url).rpartition("-")[2].partition(".")[0]
+    return _sha256(file).startswith(expected)
+
+
+def _weights(network: Network) -> torchvision.models.WeightsEnum:
+    """torchvision's entry: url, labels, transforms."""
+    try:
+        from torchvision import models
+    except ImportError as error:
+        raise FetchFailed("Published networks are built with torchvision, which is not installed.") from error
+    return models.get_model_weights(network.name)[network.weights]
+
+
+def _cached(url: str) -> Path | None:
+    """The file where torch keeps its downloads ($TORCH_HOME/hub/checkpoints), if there is one.
+
+    Like torchvision, we take it as it is: somebody may have put another version there. If so, the network will say it.
+    """
+    import torch
+
+    file = Path(torch.hub.get_dir()) / "checkpoints" / _file_name(url)
+    return file if file.is_file() else None
+
+
+def build(network: Network, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """torchvision's module with the weights `state`, in evaluation mode."""
+    import torch
+    from torchvision import models
+
+    # DenseNet's file is older than its module: "denselayer1.norm.1.weight" is "denselayer1.norm1.weight" by now.
+    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", key): value for key, value in state.items()}
+    with torch.device("meta"):  # no memory and no random numbers for weights that are about to be replaced
+        module = models.get_model(network.name, weights=None, **network.options)
+    module.load_state_dict(state, assign=True)
+    return module.eval()
+
+
+def _export(network: Network, weights: torchvision.models.WeightsEnum, file: Path, path: Path) -> None:
+    """Write the weights in `file` as the network `path`. Raises FetchFailed where they do not fit."""
+    import torch
+
+    from engine.export import export
+
+    transforms = weights.transforms()
+    (side,), (resized,) = transforms.crop_size, transforms.resize_size
+    source = f"{network.title}: {network.paper}; weights {weights} of torchvision, {weights.url}"
+    accuracy = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+    stated = f"{accuracy:.1f} % of ImageNet's validation set, as torchvision states it; not measured again here."
+    if not _hash_is_right(file, weights.url):
+        source += f"; read from a file of that name with another SHA-256, {_sha256(file)}"
+        stated = ""
+    metadata = Metadata(
+        labels=tuple(weights.meta["categories"]),
+        input_size=(side, side),
+        mean=network.mean,
+        std=network.std,
+        crop=side / resized,
+        source=source,
+        licence=network.licence,
+        accuracy=stated,
+    )
+    try:
+        module = build(network, torch.load(file, map_location="cpu", weights_only=True))
+    except Exception as error:  # a damaged file raises in a dozen ways, down to those of pickle and zipfile
+        raise FetchFailed(f"{file} does not hold the weights of {network.title}: remove it and try again.") from error
+    export(module, path, metadata)
+
+
+def _certify(path: Path) -> None:
+    """Compare the two engines on the new network once, and keep the outcome beside it."""
+    from engine import certificate
+    from engine.net import Net
+
+    net = Net(path)
+    image = np.random.default_rng(0).random((*net.input_size, net.channels), np.float32)
+    certificate.remember(net, certificate.certify(net, image))
