@@ -116,9 +116,13 @@ def certify(net: Net, image: np.ndarray) -> Certificate:
     from engine.twin import NoGradient
 
     try:
-        table = certificate(net, image)
+        return verdict(certificate(net, image))
     except NoGradient as error:
         return Certificate(float("nan"), float("nan"), 0, str(error), _versions())
+
+
+def verdict(table: pd.DataFrame) -> Certificate:
+    """What the rows of `certificate` amount to."""
     tensors, gradients = (table[table.kind == kind].relative for kind in ("tensor", "gradient"))
     reason = ""
     if not tensors.max() < TENSOR_LIMIT:

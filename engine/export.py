@@ -8,6 +8,7 @@ like the code it came from, and nothing of the machine that wrote it stays insid
 from __future__ import annotations
 
 import ast
+import copy
 import os
 from pathlib import Path
 
@@ -58,6 +59,9 @@ def export(module: nn.Module, path: str | Path, metadata: Metadata, *, channels:
 
 def _trace(module: nn.Module, shape: tuple[int, int, int]) -> onnx.ModelProto:
     """The module as an ONNX graph from INPUT (B, *shape) to OUTPUT, renamed and cleaned."""
+    if not all(weights.is_contiguous() for weights in module.parameters()):
+        # From weights with channels last, as after fast training, a plain flatten becomes arithmetic with strides.
+        module = copy.deepcopy(module).to(memory_format=torch.contiguous_format)
     try:
         program = torch.onnx.export(
             module,
@@ -135,8 +139,11 @@ def _compare(module: nn.Module, path: Path, shape: tuple[int, int, int]) -> None
         expected = module(torch.from_numpy(batch)).numpy()
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (got,) = session.run([OUTPUT], {INPUT: batch})
-    if got.shape != expected.shape:
-        raise ExportFailed(f"The file gives logits of shape {got.shape}, the module {expected.shape}.")
+    if got.shape != expected.shape or got.shape[:-1] != (COMPARED,):
+        raise ExportFailed(
+            f"For {COMPARED} pictures {type(module).__name__} gives {expected.shape}, the file {got.shape}; "
+            "both must be a row of logits for each."
+        )
     error = np.abs(got - expected).max() / max(np.abs(expected).max(), np.finfo(np.float32).tiny)
     if not error <= TOLERANCE:
         raise ExportFailed(f"The file's logits differ from the module's by {error:.1e} of the largest one.")

@@ -91,7 +91,8 @@ def read(model: onnx.ModelProto, input_shape: tuple[int, ...]) -> Graph:
 
     input_shape: (1, C, H, W), what the first input is given.
     """
-    versions = {entry.domain: entry.version for entry in model.opset_import}
+    long = {"ai.onnx": ""}  # the default domain has two names
+    versions = {long.get(entry.domain, entry.domain): entry.version for entry in model.opset_import}
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     inputs = [value.name for value in model.graph.input if value.name not in constants]
     nodes = tuple(
@@ -100,11 +101,12 @@ def read(model: onnx.ModelProto, input_shape: tuple[int, ...]) -> Graph:
             tuple(node.input),
             tuple(node.output),
             {a.name: _attribute(a) for a in node.attribute},
-            versions.get(node.domain, 0),
+            versions.get(long.get(node.domain, node.domain), 0),
             node.name,
         )
         for node in model.graph.node
     )
+    constants |= {n.outputs[0]: n.attributes["value"] for n in nodes if n.op == "Constant" and "value" in n.attributes}
     from_input = set(inputs)
     for node in nodes:
         if from_input.intersection(node.inputs):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 
 import onnx
@@ -59,6 +60,8 @@ def read(model: onnx.ModelProto, channels: int = 3) -> Metadata:
         try:
             value = json.loads(entry.value)
             if entry.key == "labels":
+                if not isinstance(value, list):
+                    raise ValueError
                 value = tuple(str(label) for label in value)
             elif entry.key == "input_size":
                 height, width = value
@@ -67,7 +70,9 @@ def read(model: onnx.ModelProto, channels: int = 3) -> Metadata:
                     raise ValueError
             elif entry.key in ("mean", "std"):
                 value = tuple(float(number) for number in value)
-                if len(value) != channels or (entry.key == "std" and 0 in value):
+                if len(value) != channels or not all(map(math.isfinite, value)):
+                    raise ValueError
+                if entry.key == "std" and min(value) <= 0:
                     raise ValueError
             elif entry.key == "crop":
                 value = float(value)
@@ -75,7 +80,7 @@ def read(model: onnx.ModelProto, channels: int = 3) -> Metadata:
                     raise ValueError
             else:
                 value = str(value)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise BadMetadata(f"The file's metadata has a {entry.key} that cannot be read: {entry.value[:60]!r}.") from error
         stated[entry.key] = value
     missing = tuple(key for key in NEEDED if key not in stated)
@@ -86,9 +91,13 @@ def read(model: onnx.ModelProto, channels: int = 3) -> Metadata:
 
 
 def write(model: onnx.ModelProto, metadata: Metadata) -> None:
-    """Put `metadata` into `model.metadata_props`, replacing what stood there under the same keys."""
-    new = {key: json.dumps(value) for key, value in dataclasses.asdict(metadata).items() if key != "missing"}
-    kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key not in new]
+    """Put `metadata` into `model.metadata_props`, replacing what stood there under its keys.
+
+    What is in `missing`, and an input_size that is None, stay unsaid.
+    """
+    values = {key: value for key, value in dataclasses.asdict(metadata).items() if key != "missing"}
+    new = {key: json.dumps(value) for key, value in values.items() if key not in metadata.missing and value is not None}
+    kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key not in values]
     del model.metadata_props[:]
     for key, value in [*kept, *new.items()]:
         model.metadata_props.add(key=key, value=value)

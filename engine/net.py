@@ -79,11 +79,27 @@ class Net:
             raise BadNetwork(f"There is no file {self.path.name}.") from error
         except Exception as error:  # protobuf raises a class of its own, without a public name
             raise BadNetwork(f"{self.path.name} is not an ONNX file, or it is cut short.") from error
-        if not model.graph.node or not model.graph.output:
-            raise BadNetwork(f"{self.path.name} is not an ONNX file, or it holds no network.")
         self.name = self.path.stem
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.notes: list[str] = []  # what a person should know about how this net was opened
+        self._lock = threading.Lock()
+        self._tapped: OrderedDict[frozenset[str], onnxruntime.InferenceSession] = OrderedDict()
+        try:
+            self._open(model, content)
+        except BadNetwork:
+            raise
+        except metadatas.BadMetadata as error:
+            raise BadNetwork(f"{self.path.name} cannot be used as it is. {error}") from error
+        except onnx.shape_inference.InferenceError as error:
+            raise BadNetwork(f"{self.path.name} has a graph whose shapes contradict each other.") from error
+        except Exception as error:  # onnx answers damaged tensors and names with whatever its own code meets
+            raise BadNetwork(f"{self.path.name} is damaged: what it says of its tensors cannot be read.") from error
+
+    def _open(self, model: onnx.ModelProto, content: bytes) -> None:
+        if not model.graph.node or not model.graph.output:
+            raise BadNetwork(f"{self.path.name} is not an ONNX file, or it holds no network.")
+        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+            raise BadNetwork(f"{self.path.name} keeps its weights in another file; save it as a single one.")
         shape, self._fixed_batch = self._input_shape(model)
         self.metadata = metadatas.read(model, shape[1])
         if self.metadata.missing:
@@ -93,14 +109,19 @@ class Net:
         self.channels, self.input_size = shape[1], shape[2:]
         self._scale = (1 / np.array(self.metadata.std, np.float32)).reshape(-1, 1, 1)
         self._shift = (np.array(self.metadata.mean, np.float32)).reshape(-1, 1, 1) * self._scale
-        try:
-            self.graph = graphs.read(model, shape)
-        except onnx.shape_inference.InferenceError as error:
-            raise BadNetwork(f"{self.path.name} has a graph whose shapes contradict each other.") from error
+        self.graph = graphs.read(model, shape)
         self._model = model
-        self._lock = threading.Lock()
-        self._tapped: OrderedDict[frozenset[str], onnxruntime.InferenceSession] = OrderedDict()
         self._scores_session = self._session(content)
+        try:  # only a run shows whether weights, channels and size go together
+            self._run(self._scores_session, self.graph.outputs[:1], np.zeros(shape, np.float32))
+        except Exception as error:
+            size = " x ".join(map(str, self.input_size))
+            raise BadNetwork(
+                f"{self.path.name} cannot be run on a picture of {size} pixels: {_first_line(error)}"
+            ) from error
+        if len(self.metadata.labels) not in (0, self.classes):
+            labels = len(self.metadata.labels)
+            self.notes.append(f"The file has {labels} labels for {self.classes} classes; class numbers are used.")
 
     def __repr__(self) -> str:
         return f"Net({str(self.path)!r})"
@@ -114,7 +135,7 @@ class Net:
         if len(inputs) != 1:
             raise BadNetwork(f"{self.path.name} takes {len(inputs)} inputs; a network that takes one picture is needed.")
         kind = inputs[0].type.tensor_type
-        dims = [d.dim_value for d in kind.shape.dim]
+        dims = [max(d.dim_value, 0) for d in kind.shape.dim]  # 0, and in some files -1, where it is free
         if len(dims) != 4 or dims[1] not in (0, 1, 3) or kind.elem_type != onnx.TensorProto.FLOAT:
             raise BadNetwork(
                 f"{self.path.name} takes an input of shape {dims}; "
@@ -296,13 +317,16 @@ class Net:
         if cuda_device_present() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             _preload_cuda()
             providers.insert(0, "CUDAExecutionProvider")
-        try:
-            session = onnxruntime.InferenceSession(content, options, providers)
-        except Exception as error:  # ONNX Runtime's exceptions have no common public class
-            if len(providers) == 1:
-                raise BadNetwork(f"ONNX Runtime cannot open {self.path.name}: {_first_line(error)}") from error
-            log.warning("CUDA failed for %s", self.path.name, exc_info=True)
-            session = onnxruntime.InferenceSession(content, options, providers[1:])
+        try:  # ONNX Runtime's exceptions have no common public class
+            try:
+                session = onnxruntime.InferenceSession(content, options, providers)
+            except Exception:
+                if len(providers) == 1:
+                    raise
+                log.warning("CUDA failed for %s", self.path.name, exc_info=True)
+                session = onnxruntime.InferenceSession(content, options, providers[1:])
+        except Exception as error:
+            raise BadNetwork(f"ONNX Runtime cannot open {self.path.name}: {_first_line(error)}") from error
         if len(providers) > len(session.get_providers()):
             note = "There is an NVIDIA GPU, but CUDA could not be started; this network runs on the CPU."
             if note not in self.notes:

@@ -97,7 +97,8 @@ def _axis(graph: Graph, node: Node, inputs: list[str], before: list[tuple], axis
         span = (kernel[axis] - 1) * node.attributes.get("dilations", [1, 1])[axis]
         before_first = pads(node.attributes, kernel, shape[2:])[axis]
         return start - before_first * stride, stride * node.attributes.get("strides", [1, 1])[axis], size + span * stride
-    across_channels = node.op in ("Concat", "Softmax", "LogSoftmax") and node.attributes.get("axis", -1) in (1, -3)
+    along = node.op == "Concat" or (node.op in ("Softmax", "LogSoftmax") and node.version >= 13)  # older ones flatten
+    across_channels = along and node.attributes.get("axis", -1) in (1, -3)
     if node.op in POINTWISE or across_channels:
         return _meet(graph, inputs, before, axis)
     if node.op == "Pad" and (amounts := _constant(graph, node, 1, "pads")) is not None:
@@ -143,8 +144,5 @@ def _constant(graph: Graph, node: Node, index: int, attribute: str) -> list[int]
         return list(node.attributes[attribute])
     if index < len(node.inputs) and node.inputs[index]:
         value = graph.constants.get(node.inputs[index])
-        source = graph.producer(node.inputs[index]) if value is None else None
-        if source is not None and source.op == "Constant":
-            value = source.attributes.get("value")
         return None if value is None else [int(v) for v in value.ravel()]
     return None

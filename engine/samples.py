@@ -1,7 +1,7 @@
 """Which pictures come with the app?
 
-None is stored here and none is downloaded: they lie in the installed packages scikit-image and scikit-learn, and are read
-from there without importing either.
+None is stored here and none is downloaded: they lie in the installed packages scikit-image and scikit-learn, and are
+read from there without importing either.
 """
 
 from __future__ import annotations

@@ -1,0 +1,239 @@
+"""The engine without the app: `python -m engine --help`."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json as jsons
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from engine import certificate as certificates
+from engine import command, nets, zoo
+from engine.net import Net
+from engine.samples import UnknownSample
+
+FAILED, REFUSED = 1, 2  # exit statuses: the check was done and did not pass; what was asked for cannot be done
+
+
+class Refused(click.ClickException):
+    """One sentence on standard error."""
+
+    exit_code = REFUSED
+
+
+class Engine(click.Group):
+    """The commands below, and one per method, found by its signature (engine/command.py)."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        own = super().list_commands(ctx)
+        return own + [name for name in command.methods() if name not in own]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if (own := super().get_command(ctx, name)) is not None:
+            return own
+        method = command.methods().get(name)
+        return None if method is None else _of_method(method)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own = super().list_commands(ctx)
+        for title, chosen in (("Networks", own), ("Methods", [n for n in self.list_commands(ctx) if n not in own])):
+            with formatter.section(title):
+                formatter.write_dl([(name, self.get_command(ctx, name).get_short_help_str(90)) for name in chosen])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ValueError, UnknownSample, zoo.FetchFailed, OSError) as error:  # what the engine's docstrings announce
+            if ctx.params["trace"] or getattr(error, "errno", None) == errno.EPIPE:
+                raise
+            raise Refused(_sentence(error)) from error
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}." if error.filename else f"{error.strerror}."
+    return " ".join(str(error).split())
+
+
+def _of_method(method: command.Method) -> click.Command:
+    def callback(**given: Any) -> None:
+        stopped = command.run(method, **given)
+        if stopped:
+            click.echo(stopped, err=True)
+            click.get_current_context().exit(command.INTERRUPTED)
+
+    return click.Command(
+        method.name,
+        callback=callback,
+        params=command.options(method),
+        help=command.about(method.function),
+        short_help=(method.function.__doc__ or "").strip().partition("\n")[0],
+        epilog="Writes numbers.npz, result.json and, where there is something to see, picture.png.",
+    )
+
+
+def _table(rows: Sequence[Sequence[object]], head: Sequence[str]) -> str:
+    """Columns in line; numbers to the right."""
+    cells = [[f"{cell:.2e}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[k]) for row in [list(head), *cells]) for k in range(len(head))]
+    right = [all(isinstance(row[k], int | float) for row in rows) for k in range(len(head))]
+    align: Callable = lambda text, k: text.rjust(widths[k]) if right[k] else text.ljust(widths[k])  # noqa: E731
+    return "\n".join("  ".join(align(c, k) for k, c in enumerate(row)).rstrip() for row in [list(head), *cells])
+
+
+def _across(pair: tuple[int, int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}×{pair[1]}"
+
+
+@click.group(cls=Engine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--trace", is_flag=True, help="Show where an error comes from.")
+def main(trace: bool) -> None:
+    """What does this network see? The app's engine from the command line.
+
+    NET is a name that `nets` lists, or an ONNX file. PIC is a JPEG, PNG, WebP or GIF file, or the name of a sample.
+    """
+    logging.basicConfig(level=logging.ERROR)
+
+
+@main.command("nets")
+def nets_() -> None:
+    """List the networks that are here and those that can be fetched."""
+    here = nets.at_hand()
+    for name, path in here.items():
+        click.echo(f"{name}  {path.stat().st_size / 1e6:.1f} MB")
+        try:
+            about = zoo.NETWORKS.get(name) or Net(path).metadata  # what the zoo knows need not be opened, and is large
+            source = about.paper if isinstance(about, zoo.Network) else about.source
+            _indented(source, about.licence and f"Licence: {about.licence}")
+        except ValueError as error:  # one bad file must not hide the others
+            _indented(str(error))
+    missing = [network for name, network in zoo.NETWORKS.items() if name not in here]
+    if not missing:
+        return
+    click.echo("\nTo be fetched with `python -m engine fetch NAME`:\n")
+    rows = [(each.name, f"{each.megabytes:.1f} MB".rjust(8), each.title, each.paper) for each in missing]
+    click.echo(_table(rows, ["name", "download", "title", "paper"]))
+    for licence in dict.fromkeys(each.licence for each in missing):
+        names = ", ".join(each.name for each in missing if each.licence == licence)
+        click.echo(f"\nLicence of {names}:")
+        _indented(licence)
+
+
+def _indented(*texts: str) -> None:
+    for text in filter(None, texts):
+        click.echo(click.wrap_text(text, 116, "    ", "    "))
+
+
+@main.command()
+@click.argument("name", type=click.Choice(list(zoo.NETWORKS)), metavar="NAME")
+def fetch(name: str) -> None:
+    """Fetch a published network, once; see `nets` for their names and terms."""
+    path = None
+    for step in command.shown(zoo.fetch(name), name):
+        path = step.result
+    click.echo(f"{name} is at {path}.")
+
+
+@main.command()
+@click.argument("net")
+@click.option("--json", is_flag=True, help="The same as JSON.")
+def inspect(net: str, json: bool) -> None:
+    """Say what is in a network: classes, preprocessing, and every layer with its receptive field."""
+    network = Net(nets.find(net))
+    about = network.metadata
+    if json:
+        facts = {
+            "name": network.name,
+            "sha256": network.sha256,
+            "labels": network.labels,
+            "input_size": list(network.input_size),
+            "channels": network.channels,
+            "mean": list(about.mean),
+            "std": list(about.std),
+            "crop": about.crop,
+            **{key: getattr(about, key) for key in ("source", "licence", "accuracy")},
+            "missing": list(about.missing),
+            "notes": network.notes,
+            "engine": network.engine,
+            "logits": network.logits,
+            "layers": [dataclasses.asdict(layer) for layer in network.layers],
+        }
+        click.echo(jsons.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    height, width = network.input_size
+    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (about.mean, about.std))
+    lines = [
+        f"{network.name}: {network.classes} classes: {', '.join(network.labels[:3])}, …",
+        f"takes {height} × {width} pixels (rows × columns) of {network.channels} channel(s)",
+        f"preprocessing: the middle {about.crop:.1%} of the picture; (pixels - ({mean})) / ({std})",
+        *(f"{key}: {text}" for key in ("source", "licence", "accuracy") if (text := getattr(about, key))),
+        *(f"note: {note}" for note in network.notes),
+        f"runs on {network.engine}; SHA-256 {network.sha256}",
+    ]
+    click.echo("\n".join(lines) + "\n")
+    rows = [
+        (each.name, each.op, "×".join(map(str, each.shape)), *_field(each.receptive_field)) for each in network.layers
+    ]
+    click.echo(_table(rows, ["layer", "op", "shape", "sees", "every", "from"]))
+    click.echo("\nsees, every, from: size, stride and offset of the receptive field in pixels of the network's input")
+
+
+def _field(field: Any) -> tuple[str, str, str]:
+    if field.stride == (0, 0):
+        return "all", "", ""
+    return _across(field.size), _across(field.stride), _across(field.offset)
+
+
+@main.command()
+@click.argument("net")
+@click.option("--image", metavar="PIC", help="Picture to compare on.  [default: a sample]")
+@click.option("--all", "all_", is_flag=True, help="Print every row, not the ten worst.")
+def certificate(net: str, image: str | None, all_: bool) -> None:
+    """Compare the PyTorch twin with ONNX Runtime on every tensor, and its gradient with central differences.
+
+    The exit status is 1 where they differ by more than the limits, and the outcome is kept for the app.
+    """
+    from engine.twin import NoGradient
+
+    network = Net(nets.find(net))
+    view, _ = network.view(command.picture(image or ("digit-3" if network.channels == 1 else "china")).pixels)
+    try:
+        table = certificates.certificate(network, view)
+        found = certificates.verdict(table)
+    except NoGradient:
+        found = certificates.certify(network, view)  # puts the reason into a certificate that did not pass
+    else:
+        chosen = table if all_ else table.sort_values("relative", ascending=False).head(10).sort_index()
+        columns = ["kind", "name", "op", "shape", "largest", "difference", "relative"]
+        click.echo(_table(chosen[columns].values.tolist(), columns))
+        left = len(table) - len(chosen)
+        click.echo(f"\n{left} rows with smaller relative differences are not shown (--all).\n" if left else "")
+    certificates.remember(network, found)
+    if not found.passed:
+        click.echo(f"FAILED  {found.reason}")
+        click.get_current_context().exit(FAILED)
+    limits = f"limits {certificates.TENSOR_LIMIT:g} and {certificates.GRADIENT_LIMIT:g}"
+    agree = f"{found.tensors} tensors agree to {found.tensor:.1e} of their range, the gradient to {found.gradient:.1e}"
+    click.echo(f"PASSED  {agree} ({limits}; {found.versions}).")
+
+
+@main.command()
+@click.argument("net")
+@click.argument("image")
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print.")
+def classify(net: str, image: str, top: int) -> None:
+    """Print a picture's likeliest classes."""
+    network = Net(nets.find(net))
+    view, _ = network.view(command.picture(image).pixels)
+    logits, shares = command.probabilities(network, view)
+    order = (-logits).argsort(kind="stable")[:top]
+    rows = [(f"{shares[k]:.1%}".rjust(11), f"{logits[k]:.3f}".rjust(8), int(k), network.labels[k]) for k in order]
+    click.echo(_table(rows, ["probability", "   logit", "class", "label"]))
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m engine")

@@ -1,0 +1,389 @@
+"""Which methods does the engine have, and how is one run without writing Python?
+
+Nothing is registered. A method is a public function of a module in engine/ whose first parameter is `net`, whose other
+parameters without a default are ones that a command line can give (`image`, `class_index`, `target`, `layer`, or a
+plain number or word), and which is declared to return numbers: an array, arrays by name, a table, or a dataclass that
+holds some. Where `x_steps` stands beside `x`, that is what runs: it shows progress, and stopped early it has a partial
+result. The last of its steps holds what `x` returns.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import importlib
+import inspect
+import json
+import platform
+import re
+import sys
+import time
+import tomllib
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import onnxruntime
+import pandas as pd
+
+from engine import image as pictures
+from engine import nets, samples, sheet
+from engine import target as targets
+from engine.net import Net, softmax
+from engine.step import Step
+
+GIVEN = ("net", "image", "class_index", "target", "layer")  # parameters that are made from options of other names
+PLAIN = {"int": int, "float": float, "str": str, "bool": bool}  # annotations whose values can be typed
+ARRAYS = ("np.ndarray", "pd.DataFrame")
+INTERRUPTED = 130  # the exit status that shells give to a program ended by Ctrl-C
+
+
+# What is a method -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A parameter of a method that is an option of the same name. choices: its module's tuple, `FILLS` for `fill`."""
+
+    name: str
+    kind: type
+    default: Any  # inspect.Parameter.empty where it must be given
+    choices: tuple[str, ...]
+    help: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """One question that the engine answers. steps: the same as a generator of Step, where there is one."""
+
+    function: Callable
+    steps: Callable | None
+    takes: frozenset[str]  # which of GIVEN
+    knobs: tuple[Knob, ...]
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__.replace("_", "-")
+
+
+def methods() -> dict[str, Method]:
+    """All methods by the names of their commands, in alphabetical order."""
+    found = {}
+    for file in sorted(Path(__file__).parent.glob("[!_]*.py")):
+        for name in _candidates(file.read_text("utf-8")):
+            method = _method(importlib.import_module(f"engine.{file.stem}"), name)
+            if method is not None:
+                found[method.name] = method
+    return dict(sorted(found.items()))
+
+
+def _candidates(source: str) -> list[str]:
+    """Public functions that begin with `net`: found in the text, so that modules without any need not be imported."""
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    return [f.name for f in functions if f.name[0] != "_" and f.args.args and f.args.args[0].arg == "net"]
+
+
+def _method(module: types.ModuleType, name: str) -> Method | None:
+    function = getattr(module, name)
+    if not _gives_numbers(inspect.signature(function).return_annotation, module):
+        return None
+    parameters = inspect.signature(function).parameters
+    described = _described(inspect.getdoc(function) or "", list(parameters))
+    knobs = []
+    for parameter in list(parameters.values())[1:]:
+        needed = parameter.default is parameter.empty
+        if parameter.name in GIVEN[1:] and needed:
+            continue
+        kind = next((PLAIN[part] for part in _parts(parameter.annotation) if part in PLAIN), None)
+        if kind is not None:
+            choices = getattr(module, f"{parameter.name.upper()}S", ())
+            choices = choices if isinstance(choices, tuple) and kind is str else ()
+            text = described.get(parameter.name, "")
+            knobs.append(Knob(parameter.name, kind, parameter.default, choices, text))
+        elif needed:
+            return None  # what cannot be typed stays at its default, and this one has none
+    takes = {p for p in GIVEN if p in parameters and parameters[p].default is inspect.Parameter.empty}
+    return Method(function, getattr(module, f"{name}_steps", None), frozenset(takes), tuple(knobs))
+
+
+def _parts(annotation: Any) -> list[str]:
+    """`int | None` as ["int", "None"]: annotations are text here (PEP 563)."""
+    return [part.strip() for part in str(annotation).split("|")]
+
+
+def _gives_numbers(annotation: Any, module: types.ModuleType) -> bool:
+    if annotation in (*ARRAYS, "dict[str, np.ndarray]"):
+        return True
+    made = getattr(module, str(annotation), None)
+    return dataclasses.is_dataclass(made) and any(
+        part in ARRAYS for field in dataclasses.fields(made) for part in _parts(field.type)
+    )
+
+
+def _described(doc: str, names: list[str]) -> dict[str, str]:
+    """What a docstring says of each parameter, in the form `patch, stride: in pixels. fill: one of FILLS.`"""
+    one = "|".join(map(re.escape, names))
+    head = rf"(?:(?<=^)|(?<=\. ))((?:{one})(?:, (?:{one}))*): "
+    end = rf"(?=(?:\. (?:{one})(?:, (?:{one}))*: )|\n(?! )|\Z)"
+    found = {}
+    for match in re.finditer(head + r"(.*?)" + end, doc, re.MULTILINE | re.DOTALL):
+        text = " ".join(match[2].split()).rstrip(".") + "."
+        found |= dict.fromkeys(match[1].split(", "), text)
+    return found
+
+
+def returned(function: Callable) -> str:
+    """What a method's docstring says of its result: shape, range and unit."""
+    doc = inspect.getdoc(function) or ""
+    match = re.search(r"^Returns (.*?)(?=\bRaises\b|\n\n|\Z)", doc, re.MULTILINE | re.DOTALL)
+    if match is None and doc.startswith("("):  # a docstring that says it in its first sentence
+        match = re.match(r"(.*?)(?=\n\n|\Z)", doc, re.DOTALL)
+    return " ".join(match[1].split()) if match else ""
+
+
+def about(function: Callable) -> str:
+    """For people: the question that its module answers, what the method does, and what comes out."""
+    module = inspect.getdoc(sys.modules[function.__module__]) or ""
+    does = (inspect.getdoc(function) or "").partition("\n\n")[0]
+    gives = returned(function)
+    parts = [module.partition("\n")[0], does, "" if does.startswith("(") or not gives else f"Returns {gives}"]
+    return "\n\n".join(part for part in parts if part)
+
+
+# A method's options ---------------------------------------------------------------------------------------------------
+
+
+def options(method: Method) -> list[click.Option]:
+    """--net, --image and --out, and what the method's signature asks for."""
+    sees = "image" in method.takes
+    unseen = "" if sees else "; this method itself looks at none"
+    folder = click.Path(file_okay=False, path_type=Path)
+    found = [
+        click.Option(["--net"], required=True, metavar="NET", help="Network: a name that `nets` lists, or a file."),
+        click.Option(["--image"], required=sees, metavar="PIC", help=f"Picture: a file, or a sample's name{unseen}."),
+        click.Option(["--out"], required=True, type=folder, help="Folder to write to."),
+    ]
+    if method.takes & {"class_index", "target"}:
+        found.append(
+            click.Option(["--class", "class_"], metavar="CLASS", help="Number or label.  [default: the likeliest one]")
+        )
+    if "layer" in method.takes:
+        default = "[default: the last map before pooling]"
+        found.append(click.Option(["--layer"], metavar="LAYER", help=f"A layer that `inspect` lists.  {default}"))
+    if "target" in method.takes:
+        found += [
+            click.Option([f"--{option}", f"target_{part}"], type=kind, help=text)
+            for part, (option, kind, text) in _target_options(method).items()
+        ]
+    for knob in method.knobs:
+        kind = click.Choice(knob.choices) if knob.choices else knob.kind
+        names = [f"--{knob.name.replace('_', '-')}", knob.name]
+        needed = knob.default is inspect.Parameter.empty
+        start = {"required": True} if needed else {"default": knob.default, "show_default": True}
+        found.append(click.Option(names, type=kind, help=knob.help, **start))
+    return found
+
+
+def _target_options(method: Method) -> dict[str, tuple[str, type, str]]:
+    """Options that ask about a unit instead of a class; with "target-" before those that the method has itself."""
+    own = {knob.name for knob in method.knobs} | method.takes
+    words = {
+        "layer": (str, "Ask about a unit of this layer instead of a class."),
+        "channel": (int, "Which channel of that layer."),
+        "row": (int, "Of one neuron: its row.  [default: the mean over all positions]"),
+        "col": (int, "Of one neuron: its column."),
+    }
+    return {part: (f"target-{part}" if part in own else part, *rest) for part, rest in words.items()}
+
+
+# Running one ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Picture:
+    """name: as it was given. sha256: of the file, or "" for a sample. pixels: (H, W, 3)."""
+
+    name: str
+    sha256: str
+    pixels: np.ndarray
+
+
+def picture(given: str) -> Picture:
+    """The sample, or the file, that goes by `given`. Raises click.UsageError, NotAPicture, OSError."""
+    if given in samples.SAMPLES:
+        return Picture(given, "", samples.load(given))
+    if not Path(given).is_file():
+        known = ", ".join(samples.SAMPLES)
+        raise click.UsageError(f"There is no file and no sample {given!r}; the samples are {known}.")
+    data = Path(given).read_bytes()
+    return Picture(Path(given).name, hashlib.sha256(data).hexdigest(), pictures.load(data))
+
+
+def run(method: Method, *, net: str, image: str | None, out: Path, class_: str | None = None, **given: Any) -> str:
+    """Run one method and write its result to the folder `out`. Returns a sentence if it was stopped early, or ""."""
+    network = Net(nets.find(net))
+    seen = picture(image) if image else None
+    view = network.view(seen.pixels)[0] if seen else None
+    asked: dict[str, Any] = {}  # what the options came to, for the record
+    arguments: dict[str, Any] = {"net": network}
+    if "image" in method.takes:
+        arguments["image"] = view
+    if "class_index" in method.takes:
+        arguments["class_index"] = _class(network, view, class_)
+        asked["class"] = {"index": arguments["class_index"], "label": network.labels[arguments["class_index"]]}
+    if "target" in method.takes:
+        unit = {part: given.pop(f"target_{part}") for part in ("layer", "channel", "row", "col")}
+        arguments["target"] = target = _target(network, view, class_, unit)
+        asked["target"] = {"title": target.title, "unit": target.unit}
+    if "layer" in method.takes:
+        arguments["layer"] = given.pop("layer") or network.last_map
+        asked["layer"] = arguments["layer"]
+    arguments |= given
+    start = time.perf_counter()
+    result, reached = _carry_out(method, arguments)
+    seconds = time.perf_counter() - start
+    arrays, facts = taken_apart(result, method.function.__name__)
+    record = {
+        "command": method.name,
+        "function": f"{method.function.__module__}.{method.function.__name__}",
+        "net": {"name": network.name, "sha256": network.sha256},
+        **({"image": _identity(seen)} if seen else {}),
+        **asked,
+        "knobs": given,
+        **({"stopped": {"done": reached[0], "of": reached[1]}} if reached else {}),
+        "returns": returned(method.function),
+        **({"facts": facts} if facts else {}),
+        "engine": network.engine,
+        "seconds": round(seconds, 3),
+        "versions": versions(),
+    }
+    save(out, arrays, record, view=view, size=network.input_size)
+    return f"Stopped after {reached[0]} of {reached[1]}; what there was by then is in {out}." if reached else ""
+
+
+def _identity(seen: Picture) -> dict[str, str]:
+    file = {"sha256": seen.sha256} if seen.sha256 else {}
+    return {"name": seen.name, **file, "pixels": pictures.digest(seen.pixels)}
+
+
+def _class(net: Net, view: np.ndarray | None, wanted: str | None) -> int:
+    if wanted is not None:
+        return net.class_index(wanted)
+    if view is None:
+        raise click.UsageError("Say which --class; or give an --image, whose likeliest one is taken.")
+    return int(net.scores(net.batch(view))[0].argmax())
+
+
+def _target(net: Net, view: np.ndarray | None, class_: str | None, unit: dict[str, Any]) -> targets.Target:
+    if all(value is None for value in unit.values()):
+        return targets.class_score(net, _class(net, view, class_))
+    if class_ is not None:
+        raise click.UsageError("A target is a --class, or a --layer with a --channel, not both.")
+    if unit["layer"] is None or unit["channel"] is None:
+        raise click.UsageError("A unit needs both a --layer and a --channel.")
+    return targets.unit(net, **unit)
+
+
+def _carry_out(method: Method, arguments: dict[str, Any]) -> tuple[Any, tuple[int, int] | None]:
+    """The result, and (done, total) if Ctrl-C ended the run before it was complete."""
+    if method.steps is None:
+        return method.function(**arguments), None
+    step: Step | None = None
+    try:
+        for step in shown(method.steps(**arguments), method.name):  # noqa: B007
+            pass
+    except KeyboardInterrupt:
+        if step is None:
+            raise
+        return step.result, (step.index, step.total)
+    return step.result, None
+
+
+def shown(steps: Any, label: str) -> Any:
+    """The same steps, with a bar on standard error that follows them."""
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+        for step in steps:
+            bar.length = max(step.total, 1)
+            bar.update(step.index - bar.pos)
+            yield step
+
+
+# Writing it down ------------------------------------------------------------------------------------------------------
+
+
+def taken_apart(result: Any, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """A method's result as (arrays by name, everything else that it says)."""
+    if isinstance(result, np.ndarray):
+        return {name: result}, {}
+    if isinstance(result, Mapping):
+        return dict(result), {}
+    if isinstance(result, pd.DataFrame):
+        columns = {str(key): result[key].to_numpy() for key in result}
+        return {key: column.astype(str) if column.dtype == object else column for key, column in columns.items()}, {}
+    arrays, facts = {}, {}
+    for field in dataclasses.fields(result):
+        value = getattr(result, field.name)
+        if isinstance(value, np.ndarray):
+            arrays[field.name] = value
+        elif isinstance(value, pd.DataFrame):
+            arrays |= {f"{field.name}.{key}": column for key, column in taken_apart(value, "")[0].items()}
+        elif isinstance(value, str | int | float | bool):
+            facts[field.name] = value
+    return arrays, facts
+
+
+def save(
+    out: Path,
+    arrays: Mapping[str, np.ndarray],
+    record: dict[str, Any],
+    *,
+    view: np.ndarray | None,
+    size: tuple[int, int],
+) -> None:
+    """Write numbers.npz, result.json and, where there is something to see, picture.png.
+
+    view: (H, W, C) what the net saw. size: the net's (H, W).
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    np.savez(out / "numbers.npz", allow_pickle=False, **arrays)
+    record["arrays"] = {name: _summary(array) for name, array in arrays.items()}
+    name, array = next(iter(arrays.items()), ("", np.zeros(0)))
+    drawing = sheet.draw(array, size)
+    (out / "picture.png").unlink(missing_ok=True)  # of an earlier run
+    if drawing is not None:
+        record["picture"] = {"of": name, "colours": drawing.kind, "low": drawing.low, "high": drawing.high}
+        page = sheet.panels(view, drawing, covers=array.ndim == 2)
+        (out / "picture.png").write_bytes(pictures.to_png(page))
+    (out / "result.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _summary(array: np.ndarray) -> dict[str, Any]:
+    found: dict[str, Any] = {"shape": list(array.shape), "dtype": str(array.dtype)}
+    if np.issubdtype(array.dtype, np.number) and np.isfinite(array).any():
+        finite = array[np.isfinite(array)]
+        found |= {"min": finite.min().item(), "max": finite.max().item()}
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Of all that had a part in the numbers; torch only if it was used."""
+    project = Path(__file__).parent.parent / "pyproject.toml"
+    own = tomllib.loads(project.read_text("utf-8"))["project"]["version"] if project.exists() else "unknown"
+    found = {
+        "convoscope": own,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "onnxruntime": onnxruntime.__version__,
+    }
+    return found | ({"torch": str(sys.modules["torch"].__version__)} if "torch" in sys.modules else {})
+
+
+def probabilities(net: Net, view: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) logits and (K,) probabilities of one picture (H, W, C) of the net's own size."""
+    logits = net.scores(net.batch(view))
+    return logits[0], softmax(logits)[0]

@@ -1,0 +1,144 @@
+"""Occlusion: Where is the evidence, if hiding it lowers the score?
+
+A patch slides over the picture, and at each position the network is asked again how likely the class is. Where the
+probability falls, the patch hides something that the network needs. Sources: Zeiler & Fergus 2013.
+"""
+
+import io
+
+import numpy as np
+import streamlit as st
+
+from engine import image
+from engine.net import softmax
+from engine.occlusion import FILLS, coarse, occlude, occlusion, occlusion_steps, positions
+from ui import charts, controls, frame, jobs
+
+scene = frame.scene()
+net = scene.net
+frame.head(__doc__)
+
+side = min(net.input_size)
+with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    patch = controls.number("Patch, pixels", "patch", 1, side, max(2, side // 8), width=140)
+    stride = controls.number("Stride, pixels", "stride", max(1, side // 80), side, max(1, side // 20), width=140)
+    fill = st.segmented_control("Fill", FILLS, default="grey", required=True, key="fill", bind="query-params")
+    opacity = st.slider("Map over picture", 0.0, 1.0, 0.6, 0.05, key="opacity", bind="query-params", width=180)
+
+knobs = {"patch": patch, "stride": stride, "fill": fill}
+height, width = net.input_size
+rows, cols = positions(height, patch, stride), positions(width, patch, stride)
+before = float(scene.probabilities[scene.class_index])
+# Each position's cell on the screen: a stride wide, around the middle of its patch.
+cells = [
+    tuple(
+        float(np.clip((start + patch / 2 + way * stride / 2) / length, 0, 1))
+        for way in (-1, 1)
+        for start, length in ((r, height), (c, width))
+    )
+    for r in rows
+    for c in cols
+]
+
+job = jobs.run(
+    net.engine,
+    "occlusion",
+    (net.sha256, image.digest(scene.pixels), scene.class_index, *knobs.values()),
+    lambda: occlusion_steps(net, scene.pixels, scene.class_index, **knobs),
+)
+
+
+def draw(step, complete: bool) -> None:
+    left, middle, right = controls.columns(3)
+    values = np.full((len(rows), len(cols)), np.nan) if step is None else step.result
+    known = not np.isnan(values).all()
+    with right:
+        st.markdown("**What the network says then**")
+        at = controls.cell("Position (row, column)", "at", len(rows), len(cols), "where it hurts most")
+    row, col = at or (np.unravel_index(np.nanargmin(values), values.shape) if known else (0, 0))
+    box = (rows[row], cols[col], min(rows[row] + patch, height), min(cols[col] + patch, width))
+    with left:
+        st.markdown(f"**Probability of “{scene.class_name}”** by where the patch is; {before:.1%} without it")
+        if known:
+            filled = coarse(values)
+            controls.clickable(
+                charts.heatmap(
+                    values,
+                    shown=filled,
+                    title="probability with the patch at this place",
+                    bounds=(0.0, max(before, float(np.nanmax(values)))),
+                    over=scene.picture,
+                    frame=scene.frame,
+                    opacity=opacity,
+                    cells=cells,
+                    name="cell",
+                    value_name="probability",
+                    boxes=[scene.frame.box_to_picture(*box)],
+                ),
+                "cell",
+                controls.put("at"),
+                f"Probability of {scene.class_name} for each position of the patch; a click shows the occluded picture.",
+                key="occlusion_map",
+            )
+        else:
+            st.skeleton(height=charts.PANEL + 60)
+    if not known:
+        return
+    hidden = occlude(scene.pixels, rows[row], cols[col], patch=patch, fill=fill)
+    with middle:
+        st.markdown(
+            f"**Hidden** at ({rows[row]}, {cols[col]}): {values[row, col]:.1%}"
+            if not np.isnan(values[row, col])
+            else "**Hidden**"
+        )
+        grey = hidden if hidden.shape[2] == 3 else hidden.repeat(3, 2)
+        controls.still(charts.picture(grey, boxes=[box], smooth=False), alt="The picture with the patch in place.")
+    with right:
+        logits = frame._scores(net, hidden)
+        after = softmax(logits[None])[0]
+        top = (-after).argsort()[:5]
+        names = frame.class_names(net)
+        st.altair_chart(
+            charts.top_classes([names[k] for k in top], after[top], logits[top], scene.class_name),
+            alt=f"With the patch in place the likeliest class is {names[top[0]]}.",
+        )
+        fall = before - after[scene.class_index]
+        st.caption(
+            f"“{scene.class_name}” {'falls' if fall >= 0 else 'rises'} from {before:.1%} to {after[scene.class_index]:.1%}."
+        )
+
+
+jobs.show(net.engine, job, draw)
+
+
+def numbers() -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, probability=job.step.result, rows=rows, cols=cols)
+    return file.getvalue()
+
+
+def map_png() -> bytes:
+    values = job.step.result
+    return image.to_png(charts.enlarge(charts.paint(values, 0.0, max(before, float(np.nanmax(values))), False), 400))
+
+
+frame.foot(
+    occlusion,
+    scene,
+    knobs={"class_index": scene.class_index, **knobs},
+    downloads=[
+        ("Map (PNG)", "occlusion.png", map_png, "image/png"),
+        ("Numbers (NPZ)", "occlusion.npz", numbers, "application/octet-stream"),
+    ]
+    if job.step
+    else [],
+    explained="""
+Each cell of the map is the class's softmax probability with the patch centred there: dark where hiding hurts. The map asks
+the network itself and needs no gradient, so it cannot be fooled by saturation; but the patch is not neutral. A grey square
+is itself something the network has an opinion of, and evidence that is larger than the patch, or that stands in the picture
+twice, does not show. Try other sizes and fills: what stays is what you may believe.
+
+Paper: [Zeiler & Fergus 2013](https://arxiv.org/abs/1311.2901), section 4.2. All positions run in batches through ONNX Runtime,
+first every eighth, then the gaps.
+""",
+)

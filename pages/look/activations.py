@@ -1,0 +1,207 @@
+"""Activations: Where does each unit of a layer fire on this picture?
+
+Each tile is one channel's activation map: how strongly it answers at every place of the picture. Choose a layer on the
+network map, then a channel, then a cell, and see the pixels that this one unit looks at. Sources: Zeiler & Fergus 2013,
+Yosinski 2015.
+"""
+
+import io
+
+import numpy as np
+import streamlit as st
+
+from engine import image, samples
+from engine.activations import activation_maps, statistics, unit_window
+from ui import charts, controls, frame
+
+scene = frame.scene()
+net = scene.net
+frame.head(__doc__)
+
+maps_with_names = [layer.name for layer in net.layers if layer.has_map]
+name = controls.layer(
+    net,
+    default=next(
+        (layer.name for layer in net.layers if layer.has_map and layer.op in ("Relu", "Clip", "LeakyRelu")), None
+    ),
+)
+layer_maps = frame.cached(activation_maps, 8)
+maps = layer_maps(net, scene.pixels, name)
+table = statistics(maps)
+signed = bool(maps.min() < 0)
+
+with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    per = st.segmented_control(
+        "Colours from", ["each map", "whole layer"], default="each map", required=True, key="scale", bind="query-params"
+    )
+    by = st.segmented_control(
+        "Order", ["channel", "maximum", "mean"], default="channel", required=True, key="order", bind="query-params"
+    )
+    channel = controls.number("Channel", "unit", 0, len(maps) - 1, int(table.maximum.argmax()), width=140)
+    others = {"none": "No second picture"} | {
+        s.name: s.title for s in samples.SAMPLES.values() if s.name != scene.picture_name
+    }
+    second = st.selectbox(
+        "Beside it", list(others), format_func=others.get, key="beside", bind="query-params", width=200
+    )
+
+arranged = (
+    table.channel.to_numpy()
+    if by == "channel"
+    else table.sort_values(by, ascending=False, kind="stable").channel.to_numpy()
+)
+whole = charts.limits(maps, signed)
+chosen_map = maps[channel]
+bounds = whole if per == "whole layer" else charts.limits(chosen_map, signed)
+if not signed:
+    bounds = (0.0, bounds[1] if chosen_map.max() > 0 or per == "whole layer" else 1.0)
+
+
+left, middle, right = controls.columns(3)
+with left:
+    st.markdown(f"**All {len(maps)} channels** of this layer")
+    places = controls.grid_page(len(maps), 64, "channels_page")
+    shown = arranged[places.start : places.stop]
+
+    def tile(k: int) -> np.ndarray:
+        low, high = whole if per == "whole layer" else charts.limits(maps[k], signed)
+        return charts.paint(maps[k], low if signed else 0.0, high, signed)
+
+    controls.clickable(
+        charts.sheet(
+            [tile(k) for k in shown],
+            columns=8,
+            name="unit",
+            chosen=int(np.flatnonzero(shown == channel)[0]) if channel in shown else None,
+            captions={
+                "channel": shown,
+                "maximum": table.maximum[shown].round(3),
+                "on": [f"{v:.0%}" for v in table.on[shown]],
+            },
+            scale=charts.colour_scale(*whole, "activation, whole layer", signed) if per == "whole layer" else None,
+        ),
+        "unit",
+        lambda point: st.session_state.update(unit=int(shown[point["tile"]]), at=""),
+        "The activation maps as tiles; a click chooses a channel.",
+        key="map_sheet",
+    )
+    if per == "each map":
+        st.caption("Each tile runs from its own lowest to its own highest value; compare patterns, not brightness.")
+with right:
+    st.markdown("**What this unit looks at**")
+    at = controls.cell("Cell (row, column)", "at", *maps.shape[1:], "the strongest")
+    row, col = at or (int(table.row[channel]), int(table.col[channel]))
+with middle:
+    st.markdown(f"**Channel {channel}**, over the picture")
+    window = unit_window(net, name, row, col)
+    controls.clickable(
+        charts.heatmap(
+            chosen_map,
+            title="activation",
+            signed=signed,
+            bounds=bounds,
+            over=scene.picture,
+            frame=scene.frame,
+            opacity=0.62,
+            name="cell",
+            value_name="activation",
+            boxes=[scene.frame.box_to_picture(*window)],
+        ),
+        "cell",
+        controls.put("at"),
+        f"The activation map of channel {channel} over the picture; a click chooses a cell.",
+        key="cell_map",
+    )
+with right:
+    box = scene.frame.box_to_picture(*window)
+    st.image(image.to_png(charts.enlarge(image.crop(scene.picture, *box), 200)), width=200)
+    st.caption(
+        f"Unit ({row}, {col}) of channel {channel} is at {chosen_map[row, col]:.3f}. It sees {window[2] - window[0]} × "
+        f"{window[3] - window[1]} pixels of the network's {net.input_size[0]} × {net.input_size[1]}."
+    )
+    st.page_link(
+        frame.PAGES / "explain" / "saliency.py",
+        label="Which pixels drive it?",
+        icon=":material/arrow_forward:",
+        query_params=frame.shared_choices(layer=name, unit=channel, at=f"{row}, {col}", about="unit"),
+    )
+
+dead, quiet = int((table.on == 0).sum()), float((maps <= 0).mean())
+with st.container(horizontal=True, gap="large"):
+    st.metric(
+        "Channels off on this picture",
+        f"{dead} of {len(maps)}",
+        help="Channels that are ≤ 0 at every position.",
+        width="content",
+    )
+    st.metric("Sparsity", f"{quiet:.0%}", help="Share of all units of the layer that are ≤ 0.", width="content")
+    st.metric(
+        "This channel is on at",
+        f"{table.on[channel]:.0%}",
+        help="Share of its positions that are > 0.",
+        width="content",
+    )
+
+if second != "none":
+    st.markdown(f"**Channel {channel} on both pictures**, in the same colours")
+    pixels, where = net.view(samples.load(second))
+    theirs = layer_maps(net, pixels, name)
+    low = min(bounds[0], float(theirs[channel].min())) if signed else 0.0
+    high = max(bounds[1], float(theirs[channel].max()))
+    shared = (-max(-low, high), max(-low, high)) if signed else (low, high)
+    for panel, (title, values, over, part) in zip(
+        controls.columns(3),
+        [
+            (scene.picture_name, chosen_map, scene.picture, scene.frame),
+            (second, theirs[channel], samples.load(second), where),
+        ],
+        strict=False,
+    ):
+        with panel:
+            st.markdown(f"{title}: maximum {values.max():.3f}")
+            controls.still(
+                charts.heatmap(
+                    values,
+                    title="activation",
+                    signed=signed,
+                    bounds=shared,
+                    over=over,
+                    frame=part,
+                    opacity=0.62,
+                    value_name="activation",
+                ),
+                key=f"beside_{title}",
+                alt=f"Channel {channel} on {title}.",
+            )
+
+
+def numbers() -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, activations=maps)
+    return file.getvalue()
+
+
+frame.foot(
+    activation_maps,
+    scene,
+    knobs={"layer": name},
+    downloads=[
+        (
+            "This map (PNG)",
+            f"channel_{channel}.png",
+            image.to_png(charts.enlarge(charts.paint(chosen_map, *bounds, signed), 300)),
+            "image/png",
+        ),
+        ("All maps (NPZ)", "activations.npz", numbers, "application/octet-stream"),
+        ("Statistics (CSV)", "channels.csv", table.to_csv(index=False), "text/csv"),
+    ],
+    explained="""
+A layer's output is a stack of maps, one per channel, each at the layer's own resolution; a cell of a map is one unit. Units
+of a channel share their weights and differ in where they look. Maps are drawn cell by cell, without smoothing, because that
+is all the layer knows. The orange box is the unit's receptive field, worked out from the graph over all paths
+([Araujo 2019](https://distill.pub/2019/computing-receptive-fields/)): nothing outside it can change the unit.
+
+A channel that is off here may be on elsewhere: dead is only what is off on every picture. Papers:
+[Zeiler & Fergus 2013](https://arxiv.org/abs/1311.2901), [Yosinski 2015](https://arxiv.org/abs/1506.06579).
+""",
+)

@@ -1,0 +1,47 @@
+"""Home: What does this network see?
+
+A trained network turns a picture into one score per class. Choose a network and a picture on the left; every page then
+asks another question of the same pair. Sources: the course CS231n, lecture "Visualizing and Understanding".
+"""
+
+import streamlit as st
+
+from ui import charts, controls, frame
+
+scene = frame.scene()
+frame.head(__doc__)
+
+left, right = controls.columns([336, 500])
+with left:
+    st.markdown("**The picture**, and in the dashed box what the network sees of it")
+    controls.still(charts.picture(scene.picture, frame=scene.frame), alt=f"The picture {scene.picture_name}.")
+with right:
+    st.markdown("**The five likeliest classes**")
+    names, top = frame.class_names(scene.net), (-scene.probabilities).argsort()[:5]
+    st.altair_chart(
+        charts.top_classes([names[k] for k in top], scene.probabilities[top], scene.logits[top], scene.class_name),
+        alt=f"The likeliest class is {names[top[0]]} with probability {scene.probabilities[top[0]]:.2f}.",
+    )
+    metadata = scene.net.metadata
+    maps = [layer for layer in scene.net.layers if layer.has_map]
+    st.caption(
+        f"{scene.net.name}: {scene.net.classes:,} classes, {len(scene.net.layers)} layers of which {len(maps)} are maps, "
+        f"pictures of {scene.net.input_size[0]} × {scene.net.input_size[1]} pixels. "
+        + " ".join(part for part in (metadata.source, metadata.accuracy, metadata.licence) if part)
+    )
+
+st.markdown("#### What would you like to know?")
+for section, pages in list(frame.sections().items())[1:]:
+    st.markdown(f"**{section.capitalize()}**")
+    with st.container(horizontal=True, gap="medium"):
+        for page in pages:
+            with st.container(border=True, width=300, key=f"card_{page.path.stem}"):
+                st.page_link(
+                    page.path,
+                    label=f"**{page.title}**",
+                    icon=":material/arrow_forward:",
+                    query_params=frame.shared_choices(),
+                )
+                st.caption(page.question)
+
+frame.foot()

@@ -1,0 +1,400 @@
+"""How do numbers become charts? The only place that knows Altair.
+
+Every picture chart uses the picture's own pixel coordinates, row 0 at the top, so that a map, a receptive field and a
+click all speak of the same place. Pictures travel as PNG data URLs, and maps are drawn with hard edges, cell by cell.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from engine import colour
+from engine.image import Frame, to_png
+from engine.net import Layer
+
+PANEL = 336  # pixels: three abreast on a desktop, one on a phone
+ACCENT = "#e8590c"  # boxes and selections: readable on viridis, on greys and on both themes
+MAX_CELLS = 56  # a side, that a map is divided into for clicks and hovers
+
+alt.data_transformers.disable_max_rows()  # the tests watch the weight of every chart instead
+
+
+def _url(pixels: np.ndarray) -> str:
+    return "data:image/png;base64," + base64.b64encode(to_png(pixels)).decode("ascii")
+
+
+def _size(shape: tuple[int, int], width: int) -> tuple[int, int]:
+    """(width, height) in screen pixels of a picture (H, W), no taller than it is wide by more than a third."""
+    scale = min(width / shape[1], width * 4 / 3 / shape[0])
+    return round(shape[1] * scale), round(shape[0] * scale)
+
+
+def enlarge(pixels: np.ndarray, width: int) -> np.ndarray:
+    """Whole-number enlargement of small pictures, so that the browser's own smoothing has nothing to smear."""
+    factor = max(1, -(-2 * width // max(pixels.shape[:2])))
+    return pixels.repeat(factor, 0).repeat(factor, 1) if factor > 1 else pixels
+
+
+def _axes(shape: tuple[int, int]) -> dict[str, alt.Scale]:
+    return {
+        "x": alt.Scale(domain=[0, shape[1]], nice=False, zero=False),
+        "y": alt.Scale(domain=[shape[0], 0], nice=False, zero=False),
+    }
+
+
+def _picture_layer(pixels: np.ndarray, box: tuple, shape: tuple[int, int], width: int) -> alt.Chart:
+    """A picture that fills `box` (top, left, bottom, right) of a chart over a picture of `shape`."""
+    top, left, bottom, right = box
+    data = pd.DataFrame({"x": [(left + right) / 2], "y": [(top + bottom) / 2], "url": [_url(enlarge(pixels, width))]})
+    scales = _axes(shape)
+    # The size follows the scale, so that picture, boxes and clicks agree at whatever size the chart is laid out.
+    span = lambda axis, a, b: alt.expr(f"abs(scale('{axis}', {b}) - scale('{axis}', {a}))")  # noqa: E731
+    return (
+        alt.Chart(data)
+        .mark_image(width=span("x", left, right), height=span("y", top, bottom), aspect=False)
+        .encode(x=alt.X("x:Q", axis=None, scale=scales["x"]), y=alt.Y("y:Q", axis=None, scale=scales["y"]), url="url:N")
+    )
+
+
+def _box_layer(boxes: Sequence[tuple], shape: tuple[int, int], dashed: bool = False) -> alt.LayerChart:
+    data = pd.DataFrame(boxes, columns=["top", "left", "bottom", "right"]).astype(float)
+    scales = _axes(shape)
+    place = {
+        "x": alt.X("left:Q", axis=None, scale=scales["x"]),
+        "x2": "right:Q",
+        "y": alt.Y("top:Q", axis=None, scale=scales["y"]),
+        "y2": "bottom:Q",
+    }
+    look = {"filled": False, "strokeDash": [4, 3] if dashed else [1, 0]}
+    outline = alt.Chart(data).mark_rect(**look, stroke="white", strokeWidth=4, opacity=0.8).encode(**place)
+    return outline + alt.Chart(data).mark_rect(**look, stroke=ACCENT, strokeWidth=2).encode(**place)
+
+
+def _scale(colours: Sequence[str], low: float, high: float, title: str) -> dict:
+    legend = alt.Legend(
+        orient="bottom",
+        direction="horizontal",
+        title=title,
+        titleLimit=PANEL - 20,
+        titleAnchor="start",
+        gradientLength=PANEL - 60,
+        gradientThickness=10,
+        tickCount=5,
+        gradientOpacity=1,
+    )
+    return {"scale": alt.Scale(domain=[low, high], range=list(colours), interpolate="rgb"), "legend": legend}
+
+
+def colour_scale(low: float, high: float, title: str, signed: bool) -> dict:
+    """The Altair scale and legend that agree with `paint`."""
+    return (
+        _scale(colour.DIVERGING, -max(abs(low), abs(high)), max(abs(low), abs(high)), title)
+        if signed
+        else _scale(colour.SEQUENTIAL, low, high, title)
+    )
+
+
+def paint(values: np.ndarray, low: float, high: float, signed: bool) -> np.ndarray:
+    """(h, w, 3) colours of a map."""
+    return colour.diverging(values, max(abs(low), abs(high))) if signed else colour.sequential(values, low, high)
+
+
+def limits(values: np.ndarray, signed: bool) -> tuple[float, float]:
+    """(low, high) of a map's colours: zero in the middle of a signed one; a constant map gets a range of its own."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if signed:
+        top = max(abs(low), abs(high)) or 1.0
+        return -top, top
+    return (low, high) if high > low else (low, low + 1)
+
+
+def picture(
+    pixels: np.ndarray,
+    *,
+    boxes: Sequence[tuple] = (),
+    frame: Frame | None = None,
+    width: int = PANEL,
+    smooth: bool = True,
+) -> alt.LayerChart:
+    """A picture, with boxes (top, left, bottom, right) in its own pixels; `frame` marks the part that the net saw."""
+    shape = pixels.shape[:2]
+    layers: list = [_picture_layer(_shrink(pixels, width) if smooth else pixels, (0, 0, *shape), shape, width)]
+    if frame is not None and (frame.height < shape[0] - 1 or frame.width < shape[1] - 1):
+        whole = (frame.top, frame.left, frame.top + frame.height, frame.left + frame.width)
+        layers.append(_box_layer([whole], shape, dashed=True))
+    if boxes:
+        layers.append(_box_layer(boxes, shape))
+    return _finish(alt.layer(*layers), shape, width)
+
+
+def _shrink(pixels: np.ndarray, width: int) -> np.ndarray:
+    """At most twice as many pixels as the screen will show: what goes over the wire."""
+    step = max(1, max(pixels.shape[:2]) // (3 * width))
+    return pixels[::step, ::step]
+
+
+def _finish(chart: alt.LayerChart, shape: tuple[int, int], width: int) -> alt.LayerChart:
+    across, down = _size(shape, width)
+    return _fixed(chart, across, down)
+
+
+def _fixed(chart: alt.LayerChart, width: int | str, height: int) -> alt.LayerChart:
+    """The plot itself gets this size; legends and axes come on top of it."""
+    return chart.properties(
+        width=width, height=height, padding={"left": 2, "right": 2, "top": 2, "bottom": 2}, autosize=alt.AutoSizeParams(type="pad", contains="content")
+    ).configure_view(strokeWidth=0)
+
+
+def heatmap(
+    values: np.ndarray,
+    *,
+    title: str,
+    signed: bool = False,
+    bounds: tuple[float, float] | None = None,
+    shown: np.ndarray | None = None,
+    over: np.ndarray | None = None,
+    frame: Frame | None = None,
+    opacity: float = 1.0,
+    cells: Sequence[tuple] | None = None,
+    boxes: Sequence[tuple] = (),
+    name: str | None = None,
+    value_name: str = "value",
+    width: int = PANEL,
+) -> alt.LayerChart:
+    """A map (rows, cols), alone or over a picture, with its colour scale; cells answer hovers and, if `name`, clicks.
+
+    title: of the colour scale, with the unit. shown: what is painted, where it differs from the values (a coarse map).
+    over, frame: the picture (H, W, 3) and the part of it that the map covers. cells: for each position in row-major
+    order, (top, left, bottom, right) in the map's own extent [0, 1]; by default a regular grid. name: of the selection,
+    whose points have `row` and `col`.
+    """
+    low, high = bounds or limits(values, signed)
+    painted = paint(values if shown is None else shown, low, high, signed)
+    rows, cols = values.shape
+    shape = over.shape[:2] if over is not None else (_tall(rows, cols), PANEL)
+    extent = (frame.top, frame.left, frame.top + frame.height, frame.left + frame.width) if frame else (0, 0, *shape)
+    layers: list = []
+    if over is not None:
+        small = _shrink(over, width)
+        grey = small @ np.array([0.299, 0.587, 0.114], np.float32)
+        backdrop = np.repeat(grey[..., None], 3, 2) if opacity < 1 else small
+        layers.append(_picture_layer(backdrop, (0, 0, *shape), shape, width))
+        painted = np.concatenate([painted, np.full((*painted.shape[:2], 1), opacity, np.float32)], 2)
+    layers.append(_picture_layer(painted, extent, shape, width))
+    layers.append(_cells(values, extent, shape, colour_scale(low, high, title, signed), cells, name, value_name))
+    if boxes:
+        layers.append(_box_layer(boxes, shape))
+    return _finish(alt.layer(*layers), shape, width)
+
+
+def _tall(rows: int, cols: int) -> int:
+    return max(1, round(PANEL * rows / cols))
+
+
+def _cells(
+    values: np.ndarray,
+    extent: tuple,
+    shape: tuple[int, int],
+    scale: dict,
+    cells: Sequence[tuple] | None,
+    name: str | None,
+    value_name: str,
+) -> alt.Chart:
+    """Transparent rectangles that carry the numbers: hover, click and the legend."""
+    rows, cols = values.shape
+    step = -(-max(rows, cols) // MAX_CELLS)  # large maps answer by blocks, each with its largest value
+    found = []
+    top, left, bottom, right = extent
+    for i in range(0, rows, step):
+        for j in range(0, cols, step):
+            block = values[i : i + step, j : j + step]
+            if np.isnan(block).all():
+                continue
+            k, m = np.unravel_index(np.nanargmax(np.abs(block)), block.shape)
+            if cells is None:
+                box = (i / rows, j / cols, min(i + step, rows) / rows, min(j + step, cols) / cols)
+            else:
+                box = cells[(i + k) * cols + j + m]
+            place = (top + box[0] * (bottom - top), left + box[1] * (right - left))
+            place += (top + box[2] * (bottom - top), left + box[3] * (right - left))
+            found.append((i + int(k), j + int(m), float(f"{block[k, m]:.5g}"), *(round(p, 2) for p in place)))
+    data = pd.DataFrame(found, columns=["row", "col", value_name, "top", "left", "bottom", "right"])
+    scales = _axes(shape)
+    chart = (
+        alt.Chart(data)
+        .mark_rect(stroke=ACCENT, fillOpacity=0, cursor="pointer" if name else "default")
+        .encode(
+            x=alt.X("left:Q", axis=None, scale=scales["x"]),
+            x2="right:Q",
+            y=alt.Y("top:Q", axis=None, scale=scales["y"]),
+            y2="bottom:Q",
+            fill=alt.Fill(f"{value_name}:Q", **scale),
+            tooltip=["row:Q", "col:Q", alt.Tooltip(f"{value_name}:Q", format=".4~g")],
+        )
+    )
+    hover = alt.selection_point(name=f"hover_{name or 'cells'}", on="pointerover", empty=False, clear="pointerout")
+    chart = chart.encode(strokeOpacity=alt.condition(hover, alt.value(1), alt.value(0))).add_params(hover)
+    if name:
+        chart = chart.add_params(alt.selection_point(name=name, fields=["row", "col"], empty=False))
+    return chart
+
+
+def sheet(
+    tiles: Sequence[np.ndarray],
+    *,
+    captions: Mapping[str, Sequence],
+    columns: int,
+    name: str,
+    chosen: int | None = None,
+    width: int = PANEL,
+    gap: int = 2,
+    scale: dict | None = None,
+) -> alt.LayerChart:
+    """Tiles (h, w, 3) of one size as one picture, each clickable; `captions` are columns of its tooltip.
+
+    The selection `name` has points with `tile`, the tile's place in the sequence. scale: a `colour_scale`, for its legend.
+    """
+    count = len(tiles)
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    side = (width - gap * (columns - 1)) // columns
+    height = max(8, round(side * tiles[0].shape[0] / tiles[0].shape[1]))
+    whole = np.ones((rows * (height + gap) - gap, columns * (side + gap) - gap, 4), np.float32)
+    whole[..., 3] = 0
+    places = []
+    for k, tile in enumerate(tiles):
+        top, left = k // columns * (height + gap), k % columns * (side + gap)
+        # nearest neighbour at the tile's screen size: one pixel of the map is one crisp block
+        i = (np.arange(height) * tile.shape[0] // height)[:, None]
+        j = (np.arange(side) * tile.shape[1] // side)[None]
+        whole[top : top + height, left : left + side, :3] = tile[i, j]
+        whole[top : top + height, left : left + side, 3] = 1
+        places.append((k, top, left, top + height, left + side))
+    shape = whole.shape[:2]
+    scales = _axes(shape)
+    data = pd.DataFrame(places, columns=["tile", "top", "left", "bottom", "right"]).assign(**captions)
+    hover = alt.selection_point(name=f"hover_{name}", on="pointerover", empty=False, clear="pointerout")
+    encoding = {
+        "x": alt.X("left:Q", axis=None, scale=scales["x"]),
+        "x2": "right:Q",
+        "y": alt.Y("top:Q", axis=None, scale=scales["y"]),
+        "y2": "bottom:Q",
+        "tooltip": list(captions),
+        "strokeOpacity": alt.condition(hover, alt.value(1), alt.value(0)),
+    }
+    if scale is not None:
+        data = data.assign(level=scale["scale"].domain[0])
+        encoding["fill"] = alt.Fill("level:Q", **scale)
+    hits = (
+        alt.Chart(data)
+        .mark_rect(stroke=ACCENT, strokeWidth=2, fillOpacity=0, cursor="pointer")
+        .encode(**encoding)
+        .add_params(hover, alt.selection_point(name=name, fields=["tile"], empty=False))
+    )
+    layers = [_picture_layer(whole, (0, 0, *shape), shape, shape[1]), hits]
+    if chosen is not None and 0 <= chosen < count:
+        layers.append(_box_layer([places[chosen][1:]], shape))
+    return _fixed(alt.layer(*layers), shape[1], shape[0])
+
+
+def network_map(layers: Sequence[Layer], chosen: str, able: Sequence[str], name: str) -> alt.LayerChart:
+    """Each layer a bar, in order: height is its resolution, colour its number of channels. The selection has `layer`."""
+    data = pd.DataFrame(
+        [
+            {
+                "place": k,
+                "layer": layer.name,
+                "op": layer.op,
+                "shape": " × ".join(map(str, layer.shape)),
+                "rows": layer.shape[1],
+                "channels": layer.shape[0],
+                "sees": " × ".join(map(str, layer.receptive_field.size)) + " pixels",
+                "able": layer.name in able,
+            }
+            for k, layer in enumerate(layers)
+        ]
+    )
+    hover = alt.selection_point(
+        name=f"hover_{name}", on="pointerover", empty=False, clear="pointerout", fields=["layer"]
+    )
+    resolutions = sorted(set(data.rows), reverse=True)
+    ticks = [r for i, r in enumerate(resolutions) if i == 0 or r <= 0.7 * resolutions[i - 1]][:5]
+    base = alt.Chart(data).encode(
+        x=alt.X("place:O", axis=None, scale=alt.Scale(paddingInner=0.12, paddingOuter=0)),
+        tooltip=[
+            "layer",
+            "op",
+            alt.Tooltip("shape", title="channels × rows × cols"),
+            alt.Tooltip("sees", title="each unit sees"),
+        ],
+    )
+    bars = base.mark_bar(cursor="pointer").encode(
+        y=alt.Y(
+            "rows:Q",
+            scale=alt.Scale(type="pow", exponent=0.4, domain=[0, int(data.rows.max())], nice=False),
+            axis=alt.Axis(
+                values=ticks, title="rows", grid=False, domain=False, titleAngle=0, titleAlign="left", titleY=-8
+            ),
+        ),
+        color=alt.Color(
+            "channels:Q",
+            scale=alt.Scale(type="log", range=list(colour.SEQUENTIAL[2:15]), interpolate="rgb"),
+            legend=alt.Legend(
+                title="channels",
+                orient="top",
+                direction="horizontal",
+                titleOrient="left",
+                gradientLength=140,
+                gradientThickness=8,
+                tickCount=3,
+                offset=4,
+            ),
+        ),
+        opacity=alt.condition("datum.able", alt.value(1), alt.value(0.25)),
+        stroke=alt.condition(hover, alt.value(ACCENT), alt.value(None)),
+    )
+    bars = bars.add_params(hover, alt.selection_point(name=name, fields=["layer"], empty=False))
+    marker = (
+        base.transform_filter(alt.datum.layer == chosen)
+        .mark_point(shape="triangle-up", size=70, filled=True, color=ACCENT, opacity=1, yOffset=8)
+        .encode(y=alt.YDatum(0))
+    )
+    return alt.layer(bars, marker).properties(width="container", height=180).configure_view(strokeWidth=0)
+
+
+def top_classes(
+    labels: Sequence[str], probabilities: Sequence[float], logits: Sequence[float], chosen: str
+) -> alt.LayerChart:
+    """The likeliest classes as bars, the chosen one in the accent colour."""
+    data = pd.DataFrame({"class": labels, "probability": np.round(probabilities, 5), "logit": np.round(logits, 3)})
+    base = alt.Chart(data).encode(
+        y=alt.Y("class:N", sort=None, axis=alt.Axis(title=None, labelLimit=150, ticks=False, domain=False)),
+        x=alt.X("probability:Q", scale=alt.Scale(domain=[0, 1.18]), axis=None),
+        tooltip=["class", alt.Tooltip("probability", format=".4f"), alt.Tooltip("logit", format=".3f")],
+    )
+    colours = alt.condition(alt.datum["class"] == chosen, alt.value(ACCENT), alt.value("#31688e"))
+    bars = base.mark_bar(cornerRadiusEnd=3, height=16).encode(color=colours)
+    text = base.mark_text(align="left", dx=4, color="#868e96").encode(text=alt.Text("probability:Q", format=".1%"))
+    return (bars + text).properties(width="container", height=30 * len(data)).configure_view(strokeWidth=0)
+
+
+def bars(values: Sequence[float], *, x: str, y: str, chosen: int | None = None, height: int = 110) -> alt.Chart:
+    """One number per channel as thin bars, in order."""
+    data = pd.DataFrame({x: np.arange(len(values)), y: np.round(np.asarray(values, float), 6)})
+    colours = alt.condition(alt.datum[x] == (-1 if chosen is None else chosen), alt.value(ACCENT), alt.value("#31688e"))
+    return (
+        alt.Chart(data)
+        .mark_bar()
+        .encode(
+            x=alt.X(f"{x}:O", axis=alt.Axis(labels=False, ticks=False, title=f"{x} (0 to {len(data) - 1})")),
+            y=alt.Y(f"{y}:Q"),
+            color=colours,
+            tooltip=[x, alt.Tooltip(y, format=".4~g")],
+        )
+        .properties(width="container", height=height)
+    )

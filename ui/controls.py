@@ -1,0 +1,120 @@
+"""How does one choose a layer, a unit, a place? By clicking on it; each choice is a bound widget too, so links hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import streamlit as st
+
+from engine.net import Layer, Net
+from ui import charts
+
+
+def still(chart, alt: str, key: str | None = None) -> None:
+    """A picture chart at its own size. alt: what it shows, in words."""
+    st.altair_chart(chart, width="content", key=key, alt=alt)
+
+
+def clickable(
+    chart, selection: str, act: Callable[[dict], None], alt: str, *, key: str, width: str = "content"
+) -> None:
+    """A chart whose selection of that name calls `act` with the point that was clicked, before the page is drawn again."""
+
+    def callback() -> None:
+        points = st.session_state[key]["selection"].get(selection)
+        if points:
+            act(points[-1])
+
+    st.altair_chart(chart, width=width, key=key, on_select=callback, selection_mode=selection, alt=alt)
+
+
+def layer(
+    net: Net,
+    key: str = "layer",
+    *,
+    able: Callable[[Layer], bool] = lambda layer: layer.has_map,
+    default: str | None = None,
+) -> str:
+    """The network map, and the chosen layer's name. Only layers for which `able` holds can be chosen."""
+    names = [found.name for found in net.layers if able(found)]
+    if not names:
+        st.info("This network has no layer that this page can show.")
+        st.stop()
+    default = default if default in names else names[-1]
+    if st.session_state.get(key) not in names:  # another network was chosen
+        st.session_state.pop(key, None)
+    chart = f"map_{key}"
+
+    def choose(point: dict) -> None:
+        if point["layer"] in names:
+            st.session_state[key] = point["layer"]
+
+    picked = st.session_state.get(key) or (st.query_params.get(key) if st.query_params.get(key) in names else default)
+    clickable(
+        charts.network_map(net.layers, picked, names, "layer"),
+        "layer",
+        choose,
+        f"The network's {len(net.layers)} layers in order; {picked} is chosen.",
+        key=chart,
+        width="stretch",
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        name = st.selectbox("Layer", names, names.index(default), key=key, bind="query-params", width=320)
+        found = net.layer(name)
+        st.caption(describe(found))
+    return name
+
+
+def describe(layer: Layer) -> str:
+    """A layer in a line."""
+    channels, height, width = layer.shape
+    size, stride = layer.receptive_field.size, layer.receptive_field.stride
+    sees = (
+        "each unit sees the whole picture"
+        if stride == (0, 0)
+        else (f"each unit sees {size[0]} × {size[1]} pixels, {stride[0]} apart")
+    )
+    return f"{layer.op} · {channels} channels of {height} × {width} · {sees}"
+
+
+def number(label: str, key: str, low: int, high: int, default: int, **look) -> int:
+    """A whole number that a click can set and a link can hold; a value out of range falls back to the default."""
+    value = st.session_state.get(key)
+    if value is not None and not low <= value <= high:
+        st.session_state.pop(key)
+    return int(st.number_input(label, low, high, default, key=key, bind="query-params", **look))
+
+
+def cell(label: str, key: str, rows: int, cols: int, otherwise: str) -> tuple[int, int] | None:
+    """A "row, column" that a click can set and a link can hold; None while the field is empty or wrong, and says so.
+
+    otherwise: what is shown while it is empty, in words.
+    """
+    text = st.text_input(label, key=key, placeholder=otherwise, bind="query-params", width=220)
+    parts = text.replace(" ", "").split(",")
+    if len(parts) == 2 and all(part.isdecimal() for part in parts):
+        row, col = map(int, parts)
+        if row < rows and col < cols:
+            return row, col
+    if text:
+        st.caption(f"“{text}” is no place here: rows are 0 to {rows - 1}, columns 0 to {cols - 1}.")
+    return None
+
+
+def put(key: str) -> Callable[[dict], None]:
+    """For `clickable`: the clicked row and column go into the `cell` of that key."""
+    return lambda point: st.session_state.update({key: f"{point['row']}, {point['col']}"})
+
+
+def grid_page(count: int, per_page: int, key: str) -> range:
+    """Which part of a long list is shown."""
+    pages = -(-count // per_page)
+    if pages <= 1:
+        return range(count)
+    page = st.pagination(pages, key=key)
+    return range((page - 1) * per_page, min(page * per_page, count))
+
+
+def columns(widths: Sequence[int] | int) -> list:
+    """Panels side by side where there is room, below each other on a phone."""
+    return st.columns(widths, gap="medium")

@@ -1,0 +1,384 @@
+"""What do all pages share? The sidebar's choices, what they amount to, and the head and foot of a page."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+import streamlit as st
+
+from engine import certificate, image, nets, samples, zoo
+from engine.image import Frame, NotAPicture
+from engine.metadata import BadMetadata
+from engine.net import BadNetwork, Net, softmax
+from ui import jobs
+
+SUGGESTED = "suggested"  # stands for the picture that suits the network, and for the likeliest class
+UPLOAD, CAMERA = "upload", "camera"
+PAGES = Path(__file__).parent.parent / "pages"
+SECTIONS = ("start", "look", "explain", "imagine", "fool", "paint")  # their order; others come after
+SHARED = ("net", "image", "class")  # the choices that every page shares, by their names in a link
+
+
+def cached(function: Callable, max_entries: int = 32) -> Callable:
+    """An engine function with a bounded cache around it. Arrays count by all their bytes: a sample of them would lie."""
+    hashes = {Net: lambda net: net.sha256, np.ndarray: image.digest}
+    return st.cache_data(function, hash_funcs=hashes, max_entries=max_entries, show_spinner=False)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the sidebar has chosen.
+
+    picture: (H, W, 3) as the user gave it. pixels: (h, w, C), what the net sees; frame: which part of the picture that is.
+    logits, probabilities: (K,). class_index: the class that is asked about.
+    """
+
+    net: Net
+    picture: np.ndarray
+    picture_name: str
+    pixels: np.ndarray
+    frame: Frame
+    logits: np.ndarray
+    probabilities: np.ndarray
+    class_index: int
+
+    @property
+    def class_name(self) -> str:
+        return class_names(self.net)[self.class_index]
+
+    @property
+    def shown(self) -> np.ndarray:
+        """(h, w, 3): the net's view, for drawing; a single channel as grey."""
+        return self.pixels if self.pixels.shape[2] == 3 else self.pixels.repeat(3, 2)
+
+
+def scene() -> Scene:
+    """The scene that `sidebar` made in this run."""
+    return st.session_state["scene"]
+
+
+# Networks and pictures --------------------------------------------------------------------------------------------------
+
+
+@st.cache_resource(max_entries=3, show_spinner="Opening the network …")
+def _open(path: str, modified: float) -> Net:
+    return Net(path)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _decode(digest: str, _data: bytes) -> np.ndarray:
+    pixels = image.load(_data)
+    pixels.flags.writeable = False
+    return pixels
+
+
+_scores = cached(lambda net, pixels: net.scores(net.batch(pixels))[0], 64)
+
+
+@st.cache_data(show_spinner=False, max_entries=16, hash_funcs={Net: lambda net: net.sha256})
+def class_names(net: Net) -> list[str]:
+    """The labels, made unique: ImageNet has two "crane" and two "maillot"."""
+    labels = net.labels
+    return [f"{label} ({k})" if labels.count(label) > 1 else label for k, label in enumerate(labels)]
+
+
+def _chosen_net() -> Net:
+    here = nets.at_hand()
+    asked = st.query_params.get("net")
+    if asked and asked not in here:
+        more = " It can be fetched below." if asked in zoo.NETWORKS else ""
+        st.warning(f"The link asks for the network “{asked}”, which is not here.{more}", icon=":material/link_off:")
+    name = st.selectbox("Network", list(here), key="net", bind="query-params")
+    path = here[name]
+    try:
+        net = _open(str(path), path.stat().st_mtime)
+    except (BadNetwork, BadMetadata) as error:
+        st.error(str(error))
+        st.stop()
+    _badges(net)
+    for note in net.notes:
+        st.caption(note)
+    return net
+
+
+def _badges(net: Net) -> None:
+    found = certificate.recall(net)
+    with st.container(horizontal=True, gap="small", wrap=True):
+        st.badge(net.engine, icon=":material/memory:", color="gray", help="Where ONNX Runtime computes.")
+        if found is None:
+            st.badge(
+                "not yet checked",
+                icon=":material/pending:",
+                color="gray",
+                help="The first page that needs gradients compares the PyTorch twin with ONNX Runtime.",
+            )
+        elif found.passed:
+            st.badge(
+                "twin verified",
+                icon=":material/verified:",
+                color="green",
+                help=f"On all {found.tensors} tensors the PyTorch twin equals ONNX Runtime to {found.tensor:.0e} of their "
+                f"range, and its gradient equals central differences to {found.gradient:.1%} ({found.versions}).",
+            )
+        else:
+            st.badge("no gradients", icon=":material/gpp_bad:", color="red", help=found.reason)
+
+
+def _more_networks() -> None:
+    missing = [network for name, network in zoo.NETWORKS.items() if name not in nets.at_hand()]
+    if not missing:
+        return
+    with st.popover("More networks", icon=":material/add:", width="stretch"):
+        st.caption("Trained on ImageNet's 1,000 classes; fetched once, kept on this machine.")
+        for network in missing:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.markdown(f"**{network.title}** · {network.megabytes} MB", width="stretch", help=network.licence)
+                if st.button("Fetch", key=f"fetch_{network.name}"):
+                    st.session_state["fetching"] = network.name
+    name = st.session_state.get("fetching")
+    if name in zoo.NETWORKS:
+        job = jobs.run("downloads", "fetch", (name,), lambda: zoo.fetch(name))
+        st.caption(f"Fetching {name}")
+        jobs.show("downloads", job, lambda step, complete: None)
+        if job.state == "done":
+            del st.session_state["fetching"]
+            st.rerun()
+
+
+def _suits(net: Net) -> str:
+    return "digit-3" if net.channels == 1 else "china"
+
+
+def _chosen_picture(net: Net) -> tuple[str, np.ndarray]:
+    suited = _suits(net)
+    titles = {SUGGESTED: f"{samples.SAMPLES[suited].title} (suggested)"}
+    titles |= {name: sample.title for name, sample in samples.SAMPLES.items()}
+    titles |= {UPLOAD: "Upload a picture …", CAMERA: "Take a photo …"}
+    choice = st.selectbox(
+        "Picture", list(titles), format_func=titles.get, key="image", bind="query-params", filter_mode="contains"
+    )
+    name = suited if choice == SUGGESTED else choice
+    data = None
+    if choice == UPLOAD:
+        given = st.file_uploader("JPEG, PNG, WebP or GIF", type="image", key="file", max_upload_size=64)
+        data = _kept("upload", given)
+    elif choice == CAMERA:
+        data = _kept("photo", st.camera_input("Your camera", key="camera_input"))
+    if choice in (UPLOAD, CAMERA):
+        if data is not None:
+            try:
+                return choice, _decode(image.digest(np.frombuffer(data, np.uint8)), data)
+            except NotAPicture as error:
+                st.error(str(error), icon=":material/broken_image:")
+        name = suited
+    return name, samples.load(name)
+
+
+def _kept(key: str, given: Any) -> bytes | None:
+    """An upload's bytes, which stay while the session does: the widget forgets them when it is not drawn."""
+    if given is not None:
+        st.session_state[f"kept_{key}"] = given.getvalue()
+    return st.session_state.get(f"kept_{key}")
+
+
+def _chosen_class(net: Net, probabilities: np.ndarray) -> int:
+    names = class_names(net)
+    order = np.argsort(-probabilities)
+    top = [int(k) for k in order[:5]]
+    rest = sorted((k for k in range(len(names)) if k not in top), key=lambda k: names[k].lower())
+    titles = {SUGGESTED: f"{names[top[0]]} (likeliest)"} | {k: names[k] for k in [*top, *rest]}
+    choice = st.selectbox("Class", list(titles), format_func=titles.get, key="class", bind="query-params")
+    return top[0] if choice == SUGGESTED else int(choice)
+
+
+def sidebar() -> Scene:
+    """Draw the shared choices and keep what they amount to for the page."""
+    with st.sidebar:
+        net = _chosen_net()
+        _more_networks()
+        name, picture = _chosen_picture(net)
+        pixels, frame = net.view(picture)
+        st.image(
+            image.to_png(pixels if pixels.shape[2] == 3 else pixels.repeat(3, 2)),
+            width="stretch",
+            caption=_seen(net, picture),
+        )
+        logits = _scores(net, pixels)
+        probabilities = softmax(logits[None])[0]
+        index = _chosen_class(net, probabilities)
+    made = Scene(net, picture, name, pixels, frame, logits, probabilities, index)
+    st.session_state["scene"] = made
+    return made
+
+
+def _seen(net: Net, picture: np.ndarray) -> str:
+    height, width = net.input_size
+    return f"What the network sees: {height} × {width} of the picture's {picture.shape[0]} × {picture.shape[1]} pixels"
+
+
+# Head and foot of a page ------------------------------------------------------------------------------------------------
+
+
+def head(doc: str) -> None:
+    """The page's question and its two sentences, from its own docstring: "Title: question?", a blank line, the text."""
+    first, _, rest = doc.strip().partition("\n")
+    st.markdown(f"### {first.partition(': ')[2] or first}")
+    st.markdown(" ".join(rest.split("Sources:")[0].split()))
+
+
+def foot(
+    function: Callable | None = None,
+    scene: Scene | None = None,
+    *,
+    knobs: dict[str, Any] | None = None,
+    downloads: Sequence[tuple[str, str, bytes | Callable[[], bytes], str]] = (),
+    explained: str = "",
+) -> None:
+    """Link, Download, Reproduce, and what it is that one looks at.
+
+    function: the engine's, called with `scene` and `knobs` (class_index, target as a dict, or keywords of its own).
+    downloads: (label, file name, data, mime).
+    """
+    with st.container(horizontal=True, gap="small"):
+        with st.popover("Link", icon=":material/link:"):
+            st.caption("This page, in this state. Uploaded pictures stay with you and are not part of a link.")
+            st.code(address(), language=None, wrap_lines=True)
+        if downloads:
+            with st.popover("Download", icon=":material/download:"):
+                for label, file, data, mime in downloads:
+                    st.download_button(
+                        label, data, file, mime, on_click="ignore", key=f"download_{file}", width="stretch"
+                    )
+        if function is not None:
+            with st.popover("Reproduce", icon=":material/terminal:"):
+                st.caption("The same numbers without the app, from the project's folder.")
+                code, command = reproduce(function, scene, knobs or {})
+                st.code(code, language="python")
+                st.code(command, language="bash", wrap_lines=True)
+    if explained:
+        with st.expander("What am I looking at?", icon=":material/help:"):
+            st.markdown(explained)
+
+
+def address() -> str:
+    """The link to this view."""
+    url = (st.context.url or "").partition("?")[0]
+    query = urlencode(st.query_params.to_dict(), doseq=True)
+    return f"{url}?{query}" if query else url
+
+
+def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[str, str]:
+    """(Python, command line) that give what the page shows.
+
+    knobs: arguments after (net, image): `class_index`, `target` as {"class": k} or {"layer": …, "channel": …, …},
+    and the function's own keywords.
+    """
+    net, name = scene.net, scene.picture_name
+    module, method = function.__module__, function.__name__
+    upload = name in (UPLOAD, CAMERA)
+    picture = 'image.load("your-picture.jpg")' if upload else f'samples.load("{name}")'
+    imports = [
+        "from engine import image, nets" if upload else "from engine import nets, samples",
+        "from engine.net import Net",
+    ]
+    imports.append(f"from {module} import {method}")
+    arguments, options = [], []
+    for key, value in knobs.items():
+        if key == "class_index":
+            arguments.append(f"class_index={value!r}")
+            options += ["--class", str(value)]
+        elif key == "target" and "class" in value:
+            imports.append("from engine.target import class_score")
+            arguments.append(f"class_score(net, {value['class']!r})")
+            options += ["--class", str(value["class"])]
+        elif key == "target":
+            imports.append("from engine.target import unit")
+            place = {k: v for k, v in value.items() if v is not None}
+            arguments.append("unit(net, " + ", ".join(f"{k}={v!r}" for k, v in place.items()) + ")")
+            options += [part for k, v in place.items() for part in (f"--{k}", _quoted(v))]
+        else:
+            arguments.append(f"{key}={value!r}")
+            options += [f"--{key.replace('_', '-')}", _quoted(value)]
+    code = "\n".join(imports)
+    code += f'\n\nnet = Net(nets.find("{net.name}"))\npixels, frame = net.view({picture})\n'
+    code += f"result = {method}(net, pixels{''.join(', ' + a for a in arguments)})\n"
+    shown = "your-picture.jpg" if upload else name
+    parts = [
+        "python -m engine",
+        method.replace("_", "-"),
+        "--net",
+        net.name,
+        "--image",
+        shown,
+        *options,
+        "--out result/",
+    ]
+    return code, " ".join(parts)
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    return text if all(c.isalnum() or c in "._-/" for c in text) else f'"{text}"'
+
+
+def need_gradients(net: Net) -> None:
+    """Go on only where the Twin is certified; otherwise say why this page is off, and stop."""
+    found = certificate.recall(net)
+    if found is None:
+        with st.spinner("Comparing the PyTorch twin with ONNX Runtime, once for this network …"):
+            sample, _ = net.view(samples.load(_suits(net)))
+            found = certificate.certify(net, sample)
+            certificate.remember(net, found)
+    if not found.passed:
+        st.error(
+            f"This page needs gradients, and this network has no certified twin. {found.reason}",
+            icon=":material/gpp_bad:",
+        )
+        st.stop()
+
+
+# The pages --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PageFile:
+    """One page: its file, its name in the navigation, and the question that it answers."""
+
+    path: Path
+    title: str
+    question: str
+
+
+def sections() -> dict[str, list[PageFile]]:
+    """Each folder in pages/ is a section, each file a page; "Title: question?" is the first line of its docstring."""
+    order = {name: place for place, name in enumerate(SECTIONS)}
+    found: dict[str, list[PageFile]] = {}
+    for folder in sorted(PAGES.iterdir(), key=lambda folder: (order.get(folder.name, len(order)), folder.name)):
+        for file in sorted(folder.glob("*.py")):
+            first = (ast.get_docstring(ast.parse(file.read_text("utf-8"))) or file.stem).partition("\n")[0]
+            title, _, question = first.partition(": ")
+            found.setdefault(folder.name, []).append(PageFile(file, title, question))
+    return found
+
+
+def navigation() -> dict[str, list]:
+    """The pages as Streamlit wants them; the start section has no heading, and its first page is where one lands."""
+    return {
+        "" if section == SECTIONS[0] else section.capitalize(): [
+            st.Page(page.path, title=page.title, url_path=page.path.stem, default=section == SECTIONS[0])
+            for page in pages
+        ]
+        for section, pages in sections().items()
+    }
+
+
+def shared_choices(**more: object) -> dict[str, str]:
+    """The query parameters that take the shared choices along to another page, and `more` of that page's own."""
+    kept = {key: st.query_params[key] for key in SHARED if key in st.query_params}
+    return kept | {key: str(value) for key, value in more.items()}

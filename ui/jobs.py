@@ -1,0 +1,198 @@
+"""Who computes while people look on? Long runs, one at a time per device, for all users of the app.
+
+A method of the engine is a generator of Step; a Job is one such run. One worker thread per device takes the jobs in
+turn, so that no rerun, page switch or closed tab can kill a run half-way or pile up threads. Between two steps the
+worker looks whether the run is still wanted: that is the whole of cancelling.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from engine.step import Step
+
+log = logging.getLogger(__name__)
+
+KEPT = 64  # finished jobs whose results wait for their people to come back
+REFUSED = (ValueError, LookupError)  # what the engine raises for people to read; anything else is a defect of ours
+
+
+@dataclass(eq=False)
+class Job:
+    """One run. Written by the worker alone, but for `cancelled`; read by whoever watches."""
+
+    key: tuple
+    session: str
+    steps: Callable[[], Iterator[Step]]
+    state: str = "waiting"  # waiting, running, done, cancelled, failed
+    step: Step | None = None
+    error: str = ""
+    began: float = 0.0
+    ended: float = 0.0
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def active(self) -> bool:
+        return self.state in ("waiting", "running")
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended or time.monotonic()) - self.began if self.began else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the pace so far; None before there is one."""
+        if self.state != "running" or not self.step or not self.step.index:
+            return None
+        return self.seconds / self.step.index * (self.step.total - self.step.index)
+
+
+class Line:
+    """The jobs of one device: those that wait, in order, the one that runs, and the ended ones, bounded."""
+
+    def __init__(self, wanted: Callable[[str], bool]):
+        self.wanted = wanted  # whether a session is still there
+        self.waiting: deque[Job] = deque()
+        self.jobs: OrderedDict[tuple, Job] = OrderedDict()
+        self.change = threading.Condition(threading.RLock())
+        threading.Thread(target=self._work, name="convoscope-jobs", daemon=True).start()
+
+    def submit(
+        self, session: str, name: str, knobs: tuple, steps: Callable[[], Iterator[Step]], again: bool = False
+    ) -> Job:
+        """The session's job of this name and these knobs: the one that is there, or a new one.
+
+        What the session still has running under the same name with other knobs is cancelled: nobody waits for it.
+        """
+        key = (session, name, knobs)
+        with self.change:
+            for other in self.jobs.values():
+                if other.key[:2] == key[:2] and other.key != key and other.active:
+                    self.cancel(other)
+            job = self.jobs.get(key)
+            if job is None or (again and not job.active) or (job.active and job.cancelled.is_set()):
+                job = self.jobs[key] = Job(key, session, steps)
+                self.waiting.append(job)
+                self.change.notify()
+            self.jobs.move_to_end(key)
+            for old in [k for k, other in self.jobs.items() if not other.active][: max(0, len(self.jobs) - KEPT)]:
+                del self.jobs[old]
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """End a waiting job now, a running one at its next step; what it has made so far stays."""
+        with self.change:
+            job.cancelled.set()
+            if job in self.waiting:
+                self.waiting.remove(job)
+                job.state = "cancelled"
+
+    def position(self, job: Job) -> int:
+        """How many jobs are before this one."""
+        with self.change:
+            before = list(self.waiting)
+            running = any(other.state == "running" for other in self.jobs.values())
+        return (before.index(job) if job in before else 0) + running
+
+    def _work(self) -> None:
+        while True:
+            with self.change:
+                self.change.wait_for(lambda: self.waiting)
+                job = self.waiting.popleft()
+                job.began, job.state = time.monotonic(), "running"
+            self._run(job)
+
+    def _run(self, job: Job) -> None:
+        state = "done"
+        steps = None
+        try:
+            if job.cancelled.is_set() or not self.wanted(job.session):
+                state = "cancelled"
+            else:
+                steps = job.steps()
+                for job.step in steps:
+                    if job.cancelled.is_set() or not self.wanted(job.session):
+                        state = "done" if job.step.index >= job.step.total else "cancelled"
+                        break
+        except REFUSED as error:
+            state, job.error = "failed", str(error)
+        except Exception:
+            log.exception("the run %s failed", job.key[1])
+            state, job.error = (
+                "failed",
+                "This run failed on an error of the app's own; the log of the app has the details.",
+            )
+        finally:
+            if steps is not None:
+                steps.close()
+            job.ended, job.state = time.monotonic(), state
+
+
+def _session_is_there(session: str) -> bool:
+    return not st.runtime.exists() or st.runtime.get_instance().is_active_session(session)
+
+
+@st.cache_resource(show_spinner=False)
+def line(device: str) -> Line:
+    """The one line of a device ("CPU", "CUDA") in this server."""
+    return Line(_session_is_there)
+
+
+def run(device: str, name: str, knobs: tuple, steps: Callable[[], Iterator[Step]]) -> Job:
+    """This session's job; call it on each rerun: the same knobs give the same job."""
+    context = get_script_run_ctx()
+    return line(device).submit(context.session_id if context else "", name, knobs, steps)
+
+
+def show(device: str, job: Job, draw: Callable[[Step | None, bool], None]) -> None:
+    """The job's progress with time left, a cancel button, and `draw(step, complete)` below, kept up to date.
+
+    The bar keeps its place when the run ends, so that nothing jumps.
+    """
+    queue = line(device)
+    was_active = job.active
+
+    @st.fragment(run_every=0.4 if was_active else None)
+    def watch() -> None:
+        with st.container(
+            horizontal=True, vertical_alignment="center", height=48, border=False, key=f"job_{job.key[1]}"
+        ):
+            _bar(queue, job)
+        if job.state == "failed":
+            st.error(job.error, icon=":material/error:")
+        draw(job.step, job.state == "done")
+        if was_active and not job.active:
+            st.rerun()  # the whole page, once: what follows the run may now be drawn
+
+    watch()
+
+
+def _bar(queue: Line, job: Job) -> None:
+    step = job.step
+    share = step.index / step.total if step and step.total else 0.0
+    counted = f"{step.index:,} of {step.total:,}" if step else ""
+    if job.state == "waiting":
+        text = f"Waiting: {queue.position(job)} before you"
+    elif job.state == "running":
+        left = job.seconds_left
+        text = f"{counted}" + (f" · {left:.0f} s left" if left is not None and left >= 1 else "")
+    else:
+        text = {"done": "Done", "cancelled": "Cancelled", "failed": "Failed"}[job.state]
+        text += f" · {counted} · {job.seconds:.1f} s" if step else ""
+    st.progress(min(share, 1.0), text=text or "Starting")
+    if job.active:
+        if st.button(
+            "Cancel", key=f"cancel_{job.key[1]}", icon=":material/stop_circle:", disabled=job.cancelled.is_set()
+        ):
+            queue.cancel(job)
+    elif st.button("Run again", key=f"again_{job.key[1]}", icon=":material/replay:"):
+        queue.submit(job.session, job.key[1], job.key[2], job.steps, again=True)
+        st.rerun()

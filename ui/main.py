@@ -1,0 +1,13 @@
+"""The frame around every page: navigation from pages/, the sidebar's shared choices, then the page itself."""
+
+import streamlit as st
+
+from ui import frame, icon
+
+st.set_page_config("Convoscope", icon.eye(), layout="wide")
+page = st.navigation(frame.navigation(), position="top")
+st.html(
+    "<style>.stMainBlockContainer {padding: 4rem 2rem 3rem} @media (max-width: 640px) {.stMainBlockContainer {padding: 4rem 1rem}}</style>"
+)
+frame.sidebar()
+page.run()
