@@ -190,9 +190,9 @@ def _field(field: Any) -> tuple[str, str, str]:
 
 @main.command()
 @click.argument("net")
-@click.option("--image", metavar="PIC", help="Picture to compare on.  [default: a sample]")
+@click.option("--image", metavar="PIC", default="china", show_default=True, help="Picture to compare on.")
 @click.option("--all", "all_", is_flag=True, help="Print every row, not the ten worst.")
-def certificate(net: str, image: str | None, all_: bool) -> None:
+def certificate(net: str, image: str, all_: bool) -> None:
     """Compare the PyTorch twin with ONNX Runtime on every tensor, and its gradient with central differences.
 
     The exit status is 1 where they differ by more than the limits, and the outcome is kept for the app.
@@ -200,7 +200,7 @@ def certificate(net: str, image: str | None, all_: bool) -> None:
     from engine.twin import NoGradient
 
     network = Net(nets.find(net))
-    view, _ = network.view(command.picture(image or ("digit-3" if network.channels == 1 else "china")).pixels)
+    view, _ = network.view(command.picture(image).pixels)
     try:
         table = certificates.certificate(network, view)
         found = certificates.verdict(table)

@@ -4,7 +4,8 @@ Nothing is registered. A method is a public function of a module in engine/ whos
 parameters without a default are ones that a command line can give (`image`, `class_index`, `target`, `layer`, or a
 plain number or word), and which is declared to return numbers: an array, arrays by name, a table, or a dataclass that
 holds some. Where `x_steps` stands beside `x`, that is what runs: it shows progress, and stopped early it has a partial
-result. The last of its steps holds what `x` returns.
+result; the last of its steps holds what `x` returns. Commands written out in engine/__main__.py come before methods of
+the same name.
 """
 
 from __future__ import annotations
@@ -262,7 +263,7 @@ def run(method: Method, *, net: str, image: str | None, out: Path, class_: str |
         "seconds": round(seconds, 3),
         "versions": versions(),
     }
-    save(out, arrays, record, view=view, size=network.input_size)
+    save(out, arrays, record, view=view if "image" in method.takes else None, size=network.input_size)
     return f"Stopped after {reached[0]} of {reached[1]}; what there was by then is in {out}." if reached else ""
 
 
@@ -356,7 +357,14 @@ def save(
     drawing = sheet.draw(array, size)
     (out / "picture.png").unlink(missing_ok=True)  # of an earlier run
     if drawing is not None:
-        record["picture"] = {"of": name, "colours": drawing.kind, "low": drawing.low, "high": drawing.high}
+        told = {
+            "of": name,
+            "colours": drawing.kind,
+            "low": drawing.low,
+            "high": drawing.high,
+            "left_out": drawing.left_out,
+        }
+        record["picture"] = {key: value for key, value in told.items() if value != ""}
         page = sheet.panels(view, drawing, covers=array.ndim == 2)
         (out / "picture.png").write_bytes(pictures.to_png(page))
     (out / "result.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -22,13 +22,14 @@ MOST = 64  # of a layer's channels along one axis of a table of kernels
 class Drawing:
     """Numbers in colour. pixels: (h, w, 3). kind: "sequential", "diverging", "grey at zero" or "picture".
 
-    low, high: what the first and the last colour of the scale stand for.
+    low, high: what the first and the last colour of the scale stand for. left_out: what is not drawn, in words, or "".
     """
 
     pixels: np.ndarray
     kind: str
     low: float
     high: float
+    left_out: str = ""
 
 
 def draw(values: np.ndarray, size: tuple[int, int]) -> Drawing | None:
@@ -54,8 +55,10 @@ def draw(values: np.ndarray, size: tuple[int, int]) -> Drawing | None:
     if values.ndim == 4 and values.shape[1] == 3:
         tiles = _grey_at_zero(values.transpose(0, 2, 3, 1), limit)
         return Drawing(mosaic(tiles, _columns(tiles)), "grey at zero", -limit, limit)
-    columns = 0
+    columns, left_out = 0, ""
     if values.ndim == 4:
+        if max(values.shape[:2]) > MOST:
+            left_out = f"all but the first {MOST} of {values.shape[0]} × {values.shape[1]} kernels"
         values = values[:MOST, :MOST]
         columns = values.shape[1] if values.shape[1] > 1 else 0
         values = values.reshape(-1, *values.shape[2:])
@@ -67,7 +70,7 @@ def draw(values: np.ndarray, size: tuple[int, int]) -> Drawing | None:
         coloured = coloured[None]
     elif values.ndim == 3:
         coloured = mosaic(coloured, columns or _columns(coloured))
-    return Drawing(coloured.astype(np.float32), kind, low, high)
+    return Drawing(coloured.astype(np.float32), kind, low, high, left_out)
 
 
 def _grey_at_zero(values: np.ndarray, limit: float) -> np.ndarray:

@@ -86,6 +86,7 @@ def _scale(colours: Sequence[str], low: float, high: float, title: str) -> dict:
         gradientThickness=10,
         tickCount=5,
         gradientOpacity=1,
+        offset=8,
     )
     return {"scale": alt.Scale(domain=[low, high], range=list(colours), interpolate="rgb"), "legend": legend}
 
@@ -146,7 +147,10 @@ def _finish(chart: alt.LayerChart, shape: tuple[int, int], width: int) -> alt.La
 def _fixed(chart: alt.LayerChart, width: int | str, height: int) -> alt.LayerChart:
     """The plot itself gets this size; legends and axes come on top of it."""
     return chart.properties(
-        width=width, height=height, padding={"left": 2, "right": 2, "top": 2, "bottom": 2}, autosize=alt.AutoSizeParams(type="pad", contains="content")
+        width=width,
+        height=height,
+        padding={"left": 2, "right": 2, "top": 2, "bottom": 2},
+        autosize=alt.AutoSizeParams(type="pad", contains="content"),
     ).configure_view(strokeWidth=0)
 
 
@@ -364,7 +368,7 @@ def network_map(layers: Sequence[Layer], chosen: str, able: Sequence[str], name:
         .mark_point(shape="triangle-up", size=70, filled=True, color=ACCENT, opacity=1, yOffset=8)
         .encode(y=alt.YDatum(0))
     )
-    return alt.layer(bars, marker).properties(width="container", height=180).configure_view(strokeWidth=0)
+    return alt.layer(bars, marker).properties(width="container", height=160).configure_view(strokeWidth=0)
 
 
 def top_classes(
@@ -373,12 +377,13 @@ def top_classes(
     """The likeliest classes as bars, the chosen one in the accent colour."""
     data = pd.DataFrame({"class": labels, "probability": np.round(probabilities, 5), "logit": np.round(logits, 3)})
     base = alt.Chart(data).encode(
-        y=alt.Y("class:N", sort=None, axis=alt.Axis(title=None, labelLimit=150, ticks=False, domain=False)),
+        y=alt.Y("class:N", sort=list(labels), axis=alt.Axis(title=None, labelLimit=150, ticks=False, domain=False)),
         x=alt.X("probability:Q", scale=alt.Scale(domain=[0, 1.18]), axis=None),
         tooltip=["class", alt.Tooltip("probability", format=".4f"), alt.Tooltip("logit", format=".3f")],
     )
     colours = alt.condition(alt.datum["class"] == chosen, alt.value(ACCENT), alt.value("#31688e"))
-    bars = base.mark_bar(cornerRadiusEnd=3, height=16).encode(color=colours)
+    bars = base.mark_bar(cornerRadiusEnd=3, height=16, cursor="pointer").encode(color=colours)
+    bars = bars.add_params(alt.selection_point(name="class", fields=["class"], empty=False))
     text = base.mark_text(align="left", dx=4, color="#868e96").encode(text=alt.Text("probability:Q", format=".1%"))
     return (bars + text).properties(width="container", height=30 * len(data)).configure_view(strokeWidth=0)
 

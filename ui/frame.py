@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,6 +267,12 @@ def foot(
             st.markdown(explained)
 
 
+def onward(section: str, page: str, label: str, **choices: object) -> None:
+    """A link to the page that answers the next question, with the shared choices and some of that page's own."""
+    path = PAGES / section / f"{page}.py"
+    st.page_link(path, label=label, icon=":material/arrow_forward:", query_params=shared_choices(**choices))
+
+
 def address() -> str:
     """The link to this view."""
     url = (st.context.url or "").partition("?")[0]
@@ -306,8 +313,10 @@ def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[
             arguments.append(f"{key}={value!r}")
             options += [f"--{key.replace('_', '-')}", _quoted(value)]
     code = "\n".join(imports)
-    code += f'\n\nnet = Net(nets.find("{net.name}"))\npixels, frame = net.view({picture})\n'
-    code += f"result = {method}(net, pixels{''.join(', ' + a for a in arguments)})\n"
+    of_picture = "image" in inspect.signature(function).parameters
+    code += f'\n\nnet = Net(nets.find("{net.name}"))\n'
+    code += f"pixels, frame = net.view({picture})\n" if of_picture else ""
+    code += f"result = {method}({', '.join(['net', *(['pixels'] if of_picture else []), *arguments])})\n"
     shown = "your-picture.jpg" if upload else name
     parts = [
         "python -m engine",

@@ -23,6 +23,9 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     patch = controls.number("Patch, pixels", "patch", 1, side, max(2, side // 8), width=140)
     stride = controls.number("Stride, pixels", "stride", max(1, side // 80), side, max(1, side // 20), width=140)
     fill = st.segmented_control("Fill", FILLS, default="grey", required=True, key="fill", bind="query-params")
+    scale = st.segmented_control(
+        "Colours from", ["this map", "0 to 1"], default="this map", required=True, key="scale", bind="query-params"
+    )
     opacity = st.slider("Map over picture", 0.0, 1.0, 0.6, 0.05, key="opacity", bind="query-params", width=180)
 
 knobs = {"patch": patch, "stride": stride, "fill": fill}
@@ -58,15 +61,15 @@ def draw(step, complete: bool) -> None:
     row, col = at or (np.unravel_index(np.nanargmin(values), values.shape) if known else (0, 0))
     box = (rows[row], cols[col], min(rows[row] + patch, height), min(cols[col] + patch, width))
     with left:
-        st.markdown(f"**Probability of “{scene.class_name}”** by where the patch is; {before:.1%} without it")
+        st.markdown("**Where hiding hurts**")
         if known:
             filled = coarse(values)
             controls.clickable(
                 charts.heatmap(
                     values,
                     shown=filled,
-                    title="probability with the patch at this place",
-                    bounds=(0.0, max(before, float(np.nanmax(values)))),
+                    title=f"probability of “{scene.class_name}” with the patch here",
+                    bounds=(0.0, 1.0) if scale == "0 to 1" else charts.limits(values, signed=False),
                     over=scene.picture,
                     frame=scene.frame,
                     opacity=opacity,
@@ -109,6 +112,7 @@ def draw(step, complete: bool) -> None:
 
 
 jobs.show(net.engine, job, draw)
+frame.onward("explain", "saliency", "Which single pixels matter most?")
 
 
 def numbers() -> bytes:
@@ -119,7 +123,7 @@ def numbers() -> bytes:
 
 def map_png() -> bytes:
     values = job.step.result
-    return image.to_png(charts.enlarge(charts.paint(values, 0.0, max(before, float(np.nanmax(values))), False), 400))
+    return image.to_png(charts.enlarge(charts.paint(values, *charts.limits(values, signed=False), signed=False), 400))
 
 
 frame.foot(

@@ -110,6 +110,9 @@ st.caption(
 )
 
 
+frame.onward("explain", "occlusion", "Does hiding those pixels lower the score?")
+
+
 def numbers() -> bytes:
     file = io.BytesIO()
     np.savez_compressed(file, gradient=slope, map=values)
@@ -130,7 +133,7 @@ the paper's: the greatest absolute gradient over red, green and blue. *Signed* a
 the score, blue where it hurts. The unit is that of the score (logits) per unit of pixel value (black to white).
 
 Gradients are noisy, because ReLU networks are piecewise linear and each pixel crosses many pieces; and where the network is
-sure of itself they can vanish on the very evidence. Compare with [occlusion](/occlusion), which asks the network itself.
+sure of itself they can vanish on the very evidence. Compare with occlusion, which asks the network itself.
 
 Paper: [Simonyan, Vedaldi, Zisserman 2013](https://arxiv.org/abs/1312.6034), section 3.
 """,

@@ -119,11 +119,8 @@ with right:
         f"Unit ({row}, {col}) of channel {channel} is at {chosen_map[row, col]:.3f}. It sees {window[2] - window[0]} × "
         f"{window[3] - window[1]} pixels of the network's {net.input_size[0]} × {net.input_size[1]}."
     )
-    st.page_link(
-        frame.PAGES / "explain" / "saliency.py",
-        label="Which pixels drive it?",
-        icon=":material/arrow_forward:",
-        query_params=frame.shared_choices(layer=name, unit=channel, at=f"{row}, {col}", about="unit"),
+    frame.onward(
+        "explain", "saliency", "Which pixels drive it?", about="unit", layer=name, unit=channel, at=f"{row}, {col}"
     )
 
 dead, quiet = int((table.on == 0).sum()), float((maps <= 0).mean())

@@ -31,8 +31,8 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     each = st.segmented_control(
         "Scale", ["each filter", "whole layer"], default="each filter", required=True, key="scale", bind="query-params"
     )
-arranged = frame.cached(order)(weights, by)
-unit = controls.number("Filter", "unit", 0, len(weights) - 1, int(arranged[0]) if by == "norm" else 0, width=140)
+    arranged = frame.cached(order)(weights, by)
+    unit = controls.number("Filter", "unit", 0, len(weights) - 1, int(arranged[0]), width=140)
 
 
 def grey(values: np.ndarray, limit: float) -> np.ndarray:
@@ -63,7 +63,7 @@ left, right = controls.columns([336, 500])
 with left:
     kind = "RGB weights, each channel from −max (0) to +max (255)" if rgb else "one grey block per input channel"
     st.markdown(f"**All {len(weights)} filters**: {weights.shape[2]} × {weights.shape[3]}, {kind}")
-    places = controls.grid_page(len(weights), 64, "filters_page")
+    places = controls.grid_page(len(weights), 64 if rgb else 32, "filters_page")
     shown = arranged[places.start : places.stop]
     norms = np.linalg.norm(weights.reshape(len(weights), -1), axis=1)
     captions = {"filter": shown, "norm": np.round(norms[shown], 4)}
@@ -73,7 +73,7 @@ with left:
         charts.sheet(
             [tile(k) for k in shown],
             captions=captions,
-            columns=8,
+            columns=8 if rgb or weights.shape[1] * weights.shape[2] < 100 else 4,
             name="unit",
             gap=3,
             chosen=int(np.flatnonzero(shown == unit)[0]) if unit in shown else None,
@@ -109,9 +109,10 @@ with right:
 
 if not found.sees_pixels:
     st.caption(
-        "These weights meet the channels of the layer before, not pixels: what a deeper filter stands for cannot be read off "
-        "them. Its [activation maps](/activations) show where it fires."
+        "These weights meet the channels of the layer before, not pixels: what a deeper filter stands for cannot be read "
+        "off them. Where it fires can be seen."
     )
+frame.onward("look", "activations", "Where does this filter fire?", layer=found.layer, unit=unit)
 
 
 def numbers() -> bytes:

@@ -4,23 +4,51 @@ A trained network turns a picture into one score per class. Choose a network and
 asks another question of the same pair. Sources: the course CS231n, lecture "Visualizing and Understanding".
 """
 
+import numpy as np
 import streamlit as st
 
+from engine import image, samples
 from ui import charts, controls, frame
 
 scene = frame.scene()
 frame.head(__doc__)
 
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def thumbnail(name: str) -> np.ndarray:
+    return image.fit(samples.load(name), (80, 80))[0]
+
+
 left, right = controls.columns([336, 500])
 with left:
     st.markdown("**The picture**, and in the dashed box what the network sees of it")
     controls.still(charts.picture(scene.picture, frame=scene.frame), alt=f"The picture {scene.picture_name}.")
+    kinds = ("digit",) if scene.net.channels == 1 else ("photograph", "texture")
+    others = [sample for sample in samples.SAMPLES.values() if sample.kind in kinds]
+    controls.clickable(
+        charts.sheet(
+            [thumbnail(sample.name) for sample in others],
+            captions={"picture": [sample.title for sample in others]},
+            columns=5 if len(others) > 8 else len(others),
+            name="picture",
+            gap=4,
+            chosen=next((k for k, sample in enumerate(others) if sample.name == scene.picture_name), None),
+        ),
+        "picture",
+        lambda point: st.session_state.update(image=others[point["tile"]].name),
+        "Other pictures to choose from; a click takes one.",
+        key="samples",
+    )
 with right:
     st.markdown("**The five likeliest classes**")
     names, top = frame.class_names(scene.net), (-scene.probabilities).argsort()[:5]
-    st.altair_chart(
+    controls.clickable(
         charts.top_classes([names[k] for k in top], scene.probabilities[top], scene.logits[top], scene.class_name),
-        alt=f"The likeliest class is {names[top[0]]} with probability {scene.probabilities[top[0]]:.2f}.",
+        "class",
+        lambda point: st.session_state.update({"class": names.index(point["class"])}),
+        f"The likeliest class is {names[top[0]]} with probability {scene.probabilities[top[0]]:.2f}; a click asks about it.",
+        key="top_classes",
+        width="stretch",
     )
     metadata = scene.net.metadata
     maps = [layer for layer in scene.net.layers if layer.has_map]
