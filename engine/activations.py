@@ -21,7 +21,7 @@ def activation_maps(net: Net, image: np.ndarray, layer: str) -> np.ndarray:
 
 
 def statistics(maps: np.ndarray) -> pd.DataFrame:
-    """A row per channel of maps (C, h, w): channel, maximum, mean, on (share of positions > 0), row, col of the maximum."""
+    """A row per channel of maps (C, h, w): channel, maximum, mean, on (share of places > 0), and the maximum's row and col."""
     flat = maps.reshape(len(maps), -1)
     peak = flat.argmax(1)
     return pd.DataFrame(
@@ -43,5 +43,5 @@ def unit_window(net: Net, layer: str, row: int, col: int) -> tuple[int, int, int
     """
     found = net.layer(layer)
     if not (0 <= row < found.shape[1] and 0 <= col < found.shape[2]):
-        raise UnknownLayer(f"Layer {layer} has {found.shape[1]} rows and {found.shape[2]} columns; ({row}, {col}) is outside.")
+        raise UnknownLayer(f"({row}, {col}) is outside of layer {layer}, which is {found.shape[1]} × {found.shape[2]}.")
     return found.receptive_field.window(row, col, net.input_size)

@@ -23,7 +23,8 @@ from engine.net import Net
 log = logging.getLogger(__name__)
 
 TENSOR_LIMIT, GRADIENT_LIMIT = 1e-3, 1e-2  # relative
-STEPS = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)  # lengths in pixel units: long ones meet the kinks of ReLUs, short ones rounding
+# Lengths in pixel units: long ones meet the kinks of ReLUs, short ones rounding
+STEPS = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
 SHIPPED = Path(__file__).parent.parent / "exported_models" / "certificates"
 
 
@@ -58,7 +59,8 @@ def certificate(net: Net, image: np.ndarray) -> pd.DataFrame:
     import torch
 
     x = net.batch(image)
-    names = [name for node in net.graph.nodes for name in node.outputs if name in net.graph.from_input & net.graph.floats]
+    compared = net.graph.from_input & net.graph.floats
+    names = [name for node in net.graph.nodes for name in node.outputs if name in compared]
     theirs = net.activations(x, names)
     with torch.no_grad():
         ours = {name: tensor.numpy() for name, tensor in net.twin(torch.from_numpy(x), names).items()}
@@ -68,7 +70,8 @@ def certificate(net: Net, image: np.ndarray) -> pd.DataFrame:
         largest = np.abs(a).max(initial=0)
         difference = np.abs(a - b).max(initial=0) if a.shape == b.shape else np.inf
         op = net.graph.producer(name).op
-        rows.append(("tensor", name, op, "×".join(map(str, a.shape[1:])), largest, difference, _relative(difference, largest)))
+        shape = "×".join(map(str, a.shape[1:]))
+        rows.append(("tensor", name, op, shape, largest, difference, _relative(difference, largest)))
     rows += _gradient_rows(net, x)
     return pd.DataFrame(rows, columns=["kind", "name", "op", "shape", "largest", "difference", "relative"])
 
@@ -81,8 +84,8 @@ def _gradient_rows(net: Net, x: np.ndarray) -> list[tuple]:
     """Directional derivatives of the strongest class's logit: along the Twin's gradient, and along random halves of it.
 
     Along the gradient alone, a wrong part at a right angle to it would go unseen; the random halves are what meets it.
-    Of the step lengths, the one where the two agree best counts: each is wrong for a reason of its own (see STEPS), and a
-    gradient that is wrong agrees with none.
+    Of the step lengths, the one where the two agree best counts: each is wrong for a reason of its own (see STEPS),
+    and a gradient that is wrong agrees with none.
     """
     import torch
 
@@ -107,7 +110,8 @@ def _gradient_rows(net: Net, x: np.ndarray) -> list[tuple]:
         best = np.abs(measured - predicted).argmin()
         name = "along the gradient" if number == 0 else f"along a random half of it, {number}"
         difference = abs(measured[best] - predicted)
-        rows.append(("gradient", name, "", "", abs(measured[best]), difference, _relative(difference, abs(measured[best]))))
+        slope = abs(measured[best])
+        rows.append(("gradient", name, "", "", slope, difference, _relative(difference, slope)))
     return rows
 
 
@@ -127,13 +131,15 @@ def verdict(table: pd.DataFrame) -> Certificate:
     reason = ""
     if not tensors.max() < TENSOR_LIMIT:
         worst = table.loc[tensors.idxmax()]
-        reason = f"Tensor {worst['name']} ({worst.op}) differs from ONNX Runtime's by {worst.relative:.1e} of its range."
+        reason = (
+            f"Tensor {worst['name']} ({worst.op}) differs by {worst.relative:.1e} of its range from ONNX Runtime's."
+        )
     elif not gradients.max() < GRADIENT_LIMIT:
         reason = f"The gradient differs from ONNX Runtime's central differences by {gradients.max():.1%}."
     return Certificate(float(tensors.max()), float(gradients.max()), len(tensors), reason, _versions())
 
 
-# A certificate holds for one file and one pair of engines, so it is worked out once and kept ---------------------------
+# A certificate holds for one file and one pair of engines, so it is worked out once and kept ------------------------
 
 
 def _versions() -> str:

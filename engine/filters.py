@@ -18,7 +18,8 @@ from engine.net import Net, UnknownLayer
 class Filters:
     """The weights behind one layer.
 
-    weights: (O, I, h, w), output channel, input channel (of its group), row, col. bias: (O,) or None where there is none.
+    weights: (O, I, h, w), output channel, input channel (of its group), row, col. bias: (O,) or None where there is
+    none.
     layer: the name of the convolution's own output. sees_pixels: whether the input is the picture itself.
     """
 

@@ -1,4 +1,4 @@
-"""What is computed from what? An ONNX graph as plain data: nodes in order, constants, shapes, and the part one needs."""
+"""What is computed from what? An ONNX graph as plain data: nodes in order, constants, and what shapes they give."""
 
 from __future__ import annotations
 
@@ -57,8 +57,6 @@ def _attribute(attribute: onnx.AttributeProto) -> Any:
         return numpy_helper.to_array(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    if isinstance(value, onnx.GraphProto) or (isinstance(value, list) and value and isinstance(value[0], onnx.GraphProto)):
-        return value
     return list(value) if attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value
 
 
@@ -76,7 +74,8 @@ def skeleton(model: onnx.ModelProto, input_shape: tuple[int, ...]) -> onnx.Model
         if int(np.prod(tensor.dims)) <= 64:  # axes, shapes, pads: values that shapes depend on
             copy.graph.initializer.append(tensor)
         else:
-            copy.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+            described = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            copy.graph.input.append(described)
     for value in model.graph.input:
         if value.name not in initial:
             kind = value.type.tensor_type.elem_type

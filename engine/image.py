@@ -58,8 +58,9 @@ def load(source: bytes | str | Path) -> np.ndarray:
     """Read a JPEG, PNG, WebP or GIF (its first frame) upright, with transparency laid on white.
 
     source: the file's content, or its path.
-    Returns (H, W, 3) pixels; of a picture above KEPT_PIXELS, the means of whole blocks of pixels, because no network here
-    sees more than some hundred pixels a side and a server holds many pictures. 16-bit grey keeps its precision; Pillow reads 16-bit colour at 8 bits.
+    Returns (H, W, 3) pixels; of a picture above KEPT_PIXELS, the means of whole blocks of pixels, because no network
+    here sees more than some hundred pixels a side and a server holds many pictures. 16-bit grey keeps its precision;
+    Pillow reads 16-bit colour at 8 bits.
     Raises NotAPicture for what is empty, above MAX_BYTES or MAX_PIXELS, damaged, or of another format, and OSError
     where the path cannot be read.
     """

@@ -81,7 +81,8 @@ def read(model: onnx.ModelProto, channels: int = 3) -> Metadata:
             else:
                 value = str(value)
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise BadMetadata(f"The file's metadata has a {entry.key} that cannot be read: {entry.value[:60]!r}.") from error
+            shown = repr(entry.value[:60])
+            raise BadMetadata(f"The file's metadata has a {entry.key} that cannot be read: {shown}.") from error
         stated[entry.key] = value
     missing = tuple(key for key in NEEDED if key not in stated)
     if channels != len(IMAGENET_MEAN):

@@ -65,7 +65,8 @@ class Layer:
 
 
 class Net:
-    """One network, read from `path`; see the module's first lines. Safe to share between threads; nothing in it changes.
+    """One network, read from `path`; see the module's first lines. Safe to share between threads; nothing in it
+    changes.
 
     Raises BadNetwork where the file cannot be opened as a picture classifier.
     """
@@ -129,11 +130,11 @@ class Net:
     # What the file says -------------------------------------------------------------------------------------------
 
     def _input_shape(self, model: onnx.ModelProto) -> tuple[tuple[int, int, int, int], int]:
-        """(1, C, H, W), with H = W = 0 where the graph leaves them free, and the batch size if the graph fixes it, else 0."""
+        """(1, C, H, W), with H = W = 0 where the graph leaves them free; and the batch size that it fixes, or 0."""
         initial = {tensor.name for tensor in model.graph.initializer}
         inputs = [value for value in model.graph.input if value.name not in initial]
         if len(inputs) != 1:
-            raise BadNetwork(f"{self.path.name} takes {len(inputs)} inputs; a network that takes one picture is needed.")
+            raise BadNetwork(f"{self.path.name} takes {len(inputs)} inputs; one that takes one picture is needed.")
         kind = inputs[0].type.tensor_type
         dims = [max(d.dim_value, 0) for d in kind.shape.dim]  # 0, and in some files -1, where it is free
         if len(dims) != 4 or dims[1] not in (0, 1, 3) or kind.elem_type != onnx.TensorProto.FLOAT:
@@ -145,9 +146,13 @@ class Net:
         return (1, dims[1] or 3, *size), dims[0]
 
     def _defaults_said(self) -> str:
-        values = {"labels": "class numbers", "input_size": "the graph's own, or 224", "mean": "ImageNet's mean", "std": "std"}
-        if len(self.metadata.mean) != 3:
-            values |= {"mean": "mean 0", "std": "std 1"}
+        ours = {
+            "labels": "class numbers",
+            "input_size": "the graph's own, or 224",
+            "mean": "ImageNet's mean",
+            "std": "std",
+        }
+        values = ours if len(self.metadata.mean) == 3 else {**ours, "mean": "mean 0", "std": "std 1"}
         missing = ", ".join(key.replace("_", " ") for key in self.metadata.missing)
         used = ", ".join(values[key] for key in self.metadata.missing)
         return f"The file does not say its {missing}; the defaults are used ({used})."
@@ -205,7 +210,8 @@ class Net:
 
     @cached_property
     def last_map(self) -> str:
-        """The last tensor with rows and columns that is not itself a pool's output: where class activation maps are taken.
+        """The last tensor with rows and columns that is not itself a pool's output: where class activation maps are
+        taken.
 
         Raises UnknownLayer where the net has none.
         """
@@ -229,7 +235,7 @@ class Net:
     # Pictures -----------------------------------------------------------------------------------------------------
 
     def view(self, image: np.ndarray) -> tuple[np.ndarray, Frame]:
-        """What the net sees of a picture (H, W, 3) of any size: pixels (H, W, C) of its own size, and which part it is."""
+        """What the net sees of a picture (H, W, 3): pixels (h, w, C) of its own size, and which part it is."""
         return fit(image, self.input_size, crop=self.metadata.crop, channels=self.channels)
 
     def batch(self, *images: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ class ReceptiveField:
     offset: tuple[int, int]
 
     def window(self, row: int, col: int, input_size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """(top, left, bottom, right) of what unit (row, col) sees, bottom and right excluded, cut at the picture's edge."""
+        """(top, left, bottom, right) of what unit (row, col) sees, the ends excluded, cut at the picture's edge."""
         start = [self.offset[i] + cell * self.stride[i] for i, cell in enumerate((row, col))]
         clip = lambda value, i: min(max(value, 0), input_size[i])  # noqa: E731
         top, left = clip(start[0], 0), clip(start[1], 1)
@@ -37,9 +37,11 @@ class ReceptiveField:
 # Along one axis a field is (start, stride, size). These ops take each position of their output from the same position
 # of their input, whatever the channel.
 POINTWISE = frozenset(
-    "Abs Add And BatchNormalization Cast Ceil Clip Div Dropout Elu Equal Erf Exp Floor Gelu HardSigmoid HardSwish "
-    "Identity LRN LeakyRelu Log Max Mean Min Mish Mul Neg PRelu Pow QuantizeLinear DequantizeLinear Reciprocal Relu Round "
-    "Selu Sigmoid Sign Softplus Softsign Sqrt Sub Sum Swish Tanh ThresholdedRelu Where".split()
+    """
+    Abs Add And BatchNormalization Cast Ceil Clip Div Dropout Elu Equal Erf Exp Floor Gelu HardSigmoid HardSwish
+    Identity LRN LeakyRelu Log Max Mean Min Mish Mul Neg PRelu Pow QuantizeLinear DequantizeLinear Reciprocal
+    Relu Round Selu Sigmoid Sign Softplus Softsign Sqrt Sub Sum Swish Tanh ThresholdedRelu Where
+    """.split()  # noqa: SIM905 (a list of forty strings would be no easier to read)
 )
 SLIDING = frozenset(["Conv", "MaxPool", "AveragePool", "LpPool"])
 
@@ -80,9 +82,8 @@ def receptive_fields(graph: Graph) -> dict[str, ReceptiveField]:
         shape = graph.shapes.get(node.outputs[0], ())
         for name in node.outputs:
             fields[name] = whole if None in after or len(shape) != 4 else after
-    return {
-        name: ReceptiveField(*(tuple(axis[part] for axis in field) for part in (2, 1, 0))) for name, field in fields.items()
-    }
+    parts = lambda field: (tuple(axis[part] for axis in field) for part in (2, 1, 0))  # noqa: E731
+    return {name: ReceptiveField(*parts(field)) for name, field in fields.items()}
 
 
 def _axis(graph: Graph, node: Node, inputs: list[str], before: list[tuple], axis: int) -> tuple[int, int, int] | None:
@@ -92,11 +93,13 @@ def _axis(graph: Graph, node: Node, inputs: list[str], before: list[tuple], axis
         return None
     start, stride, size = before[0]
     if node.op in SLIDING:
-        weight = graph.shapes.get(node.inputs[1]) or graph.constants[node.inputs[1]].shape if node.op == "Conv" else None
-        kernel = node.attributes.get("kernel_shape") or list(weight[2:])
+        kernel = node.attributes.get("kernel_shape")
+        if kernel is None:  # only a convolution may leave it to its weights
+            kernel = (graph.shapes.get(node.inputs[1]) or graph.constants[node.inputs[1]].shape)[2:]
+        step = stride * node.attributes.get("strides", [1, 1])[axis]
         span = (kernel[axis] - 1) * node.attributes.get("dilations", [1, 1])[axis]
         before_first = pads(node.attributes, kernel, shape[2:])[axis]
-        return start - before_first * stride, stride * node.attributes.get("strides", [1, 1])[axis], size + span * stride
+        return start - before_first * stride, step, size + span * stride
     along = node.op == "Concat" or (node.op in ("Softmax", "LogSoftmax") and node.version >= 13)  # older ones flatten
     across_channels = along and node.attributes.get("axis", -1) in (1, -3)
     if node.op in POINTWISE or across_channels:

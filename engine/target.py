@@ -1,7 +1,7 @@
 """Which number is asked about? A Target turns named tensors of the graph into one number per picture.
 
-Its `value` only indexes and averages, so the same Target reads ONNX Runtime's arrays and the Twin's tensors. Targets are
-frozen; they add and scale: `2 * a - b`.
+Its `value` only indexes and averages, so the same Target reads ONNX Runtime's arrays and the Twin's tensors. Targets
+are frozen; they add and scale: `2 * a - b`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from engine.net import Net, UnknownLayer
 
 @dataclass(frozen=True)
 class Target:
-    """names: the tensors that `value` needs; value: dict of tensors (B, …) → (B,); title: for people; unit: of the number."""
+    """names: the tensors that `value` needs. value: dict of tensors (B, …) → (B,). title, unit: for people."""
 
     names: tuple[str, ...]
     value: Callable[[Mapping[str, Any]], Any]
@@ -57,7 +57,7 @@ def unit(net: Net, layer: str, channel: int, row: int | None = None, col: int | 
         value = lambda values: values[layer].reshape(len(values[layer]), channels, -1)[:, channel].mean(1)  # noqa: E731
         return Target((layer,), value, f"channel {channel} of {layer}, mean")
     if not (0 <= row < height and 0 <= col < width):
-        raise UnknownLayer(f"Layer {layer} of {net.name} has {height} rows and {width} columns; ({row}, {col}) is outside.")
+        raise UnknownLayer(f"({row}, {col}) is outside of layer {layer}, which has {height} rows and {width} columns.")
     place = row * width + col
     value = lambda values: values[layer].reshape(len(values[layer]), channels, -1)[:, channel, place]  # noqa: E731
     return Target((layer,), value, f"channel {channel} of {layer} at ({row}, {col})")

@@ -57,26 +57,29 @@ class Twin:
         Raises NoGradient.
         """
         names = list(names)
-        table = OPS if ops is None else {**OPS, **ops}
+        ops = ops or {}
         values = {**self.constants, "": None}
         if pixels is not None:
             values[self.graph.input] = (pixels - self.mean.to(pixels)) / self.std.to(pixels)
         values.update(start or {})
         for node in self.graph.needed(names, values):
-            function = table.get(node.op)
+            function = ops.get(node.op) or OPS.get(node.op)
             if function is None:
-                raise NoGradient(f"The op {node.op}-{node.version} of node {node.name or node.outputs[0]!r} has no twin.")
-            if node.version < _OLD.get(node.op, 0):
+                raise NoGradient(f"The op {node.op}-{node.version} of node {_called(node)} has no twin.")
+            if node.version < _OLD.get(node.op, 0) and node.op not in ops:
                 function = OLD_OPS[node.op]
             try:
                 out = function(*(values[name] for name in node.inputs), **node.attributes)
             except TypeError as error:
                 raise NoGradient(
-                    f"The op {node.op}-{node.version} of node {node.name or node.outputs[0]!r} is used in a form "
-                    f"that has no twin ({error})."
+                    f"The op {node.op}-{node.version} of node {_called(node)} has no twin in the form used: {error}."
                 ) from error
             values.update(zip(node.outputs, out if isinstance(out, tuple) else (out,), strict=False))
         return {name: values[name] for name in names}
+
+
+def _called(node: Node) -> str:
+    return repr(node.name or node.outputs[0])
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
@@ -89,7 +92,7 @@ def _ints(value: torch.Tensor | list[int] | None) -> list[int] | None:
     return value.tolist() if isinstance(value, torch.Tensor) else value
 
 
-# Convolution and pooling ------------------------------------------------------------------------------------------------
+# Convolution and pooling --------------------------------------------------------------------------------------------
 
 
 def _padded(x: torch.Tensor, kernel: list[int], attributes: dict, fill: float) -> tuple[torch.Tensor, list[int]]:
@@ -101,8 +104,17 @@ def _padded(x: torch.Tensor, kernel: list[int], attributes: dict, fill: float) -
 
 
 def conv(
-    x, weight, bias=None, *, kernel_shape=None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1, auto_pad="NOTSET"
-):  # fmt: skip
+    x,
+    weight,
+    bias=None,
+    *,
+    kernel_shape=None,
+    strides=(1, 1),
+    pads=(0, 0, 0, 0),
+    dilations=(1, 1),
+    group=1,
+    auto_pad="NOTSET",
+):
     _images_only("Conv", x)
     how = {"pads": pads, "strides": strides, "dilations": dilations, "auto_pad": auto_pad}
     x, padding = _padded(x, list(weight.shape[2:]), how, 0.0)
@@ -110,9 +122,18 @@ def conv(
 
 
 def conv_transpose(
-    x, weight, bias=None, *, kernel_shape=None, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1,
-    output_padding=(0, 0), auto_pad="NOTSET",
-):  # fmt: skip
+    x,
+    weight,
+    bias=None,
+    *,
+    kernel_shape=None,
+    strides=(1, 1),
+    pads=(0, 0, 0, 0),
+    dilations=(1, 1),
+    group=1,
+    output_padding=(0, 0),
+    auto_pad="NOTSET",
+):
     _images_only("ConvTranspose", x)
     top, left, bottom, right = pads
     if auto_pad != "NOTSET" or (top, left) != (bottom, right):
@@ -121,8 +142,16 @@ def conv_transpose(
 
 
 def max_pool(
-    x, *, kernel_shape, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), ceil_mode=0, auto_pad="NOTSET", storage_order=0
-):  # fmt: skip
+    x,
+    *,
+    kernel_shape,
+    strides=(1, 1),
+    pads=(0, 0, 0, 0),
+    dilations=(1, 1),
+    ceil_mode=0,
+    auto_pad="NOTSET",
+    storage_order=0,
+):
     _images_only("MaxPool", x)
     how = {"pads": pads, "strides": strides, "dilations": dilations, "auto_pad": auto_pad}
     x, padding = _padded(x, kernel_shape, how, -math.inf)
@@ -132,8 +161,16 @@ def max_pool(
 
 
 def average_pool(
-    x, *, kernel_shape, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), ceil_mode=0, auto_pad="NOTSET", count_include_pad=0
-):  # fmt: skip
+    x,
+    *,
+    kernel_shape,
+    strides=(1, 1),
+    pads=(0, 0, 0, 0),
+    dilations=(1, 1),
+    ceil_mode=0,
+    auto_pad="NOTSET",
+    count_include_pad=0,
+):
     _images_only("AveragePool", x)
     if list(dilations) != [1, 1]:
         raise TypeError("dilations in an average pool")
@@ -163,7 +200,7 @@ def global_max_pool(x):
     return x.amax(tuple(range(2, x.ndim)), keepdim=True)
 
 
-# Normalisation ----------------------------------------------------------------------------------------------------------
+# Normalisation ------------------------------------------------------------------------------------------------------
 
 
 def batch_normalization(x, scale, bias, mean, var, *, epsilon=1e-5, momentum=0.9, training_mode=0, spatial=1):
@@ -177,7 +214,8 @@ def instance_normalization(x, scale, bias, *, epsilon=1e-5):
 
 
 def layer_normalization(x, scale, bias=None, *, axis=-1, epsilon=1e-5, stash_type=1):
-    return F.layer_norm(x, x.shape[axis:], scale, bias, epsilon)
+    out = F.layer_norm(x, x.shape[axis:], eps=epsilon) * scale  # which may be smaller than what is normalised
+    return out if bias is None else out + bias
 
 
 def lrn(x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
@@ -201,7 +239,7 @@ def _flat_softmax(function: Callable) -> Callable:
     return lambda x, *, axis=1: function(x.flatten(axis % x.ndim), -1).view(x.shape)
 
 
-# Shapes -----------------------------------------------------------------------------------------------------------------
+# Shapes -------------------------------------------------------------------------------------------------------------
 
 
 def reshape(x, shape, *, allowzero=0):
@@ -248,8 +286,8 @@ def slice_(x, starts, ends, axes=None, steps=None):
             start, end, _ = slice(start, end, step).indices(size)
             x = x[(slice(None),) * (axis % x.ndim) + (slice(start, end, step),)]
         else:
-            places = torch.arange(size)[torch.tensor(list(range(size))[slice(start, None if end < -size else end, step)])]
-            x = x.index_select(axis, places)
+            places = list(range(size))[slice(start, None if end < -size else end, step)]
+            x = x.index_select(axis, torch.tensor(places, dtype=torch.long))
     return x
 
 
@@ -276,25 +314,34 @@ def gather(x, indices, *, axis=0):
 
 def resize(
     x, roi=None, scales=None, sizes=None, *, mode="nearest", coordinate_transformation_mode="half_pixel",
-    nearest_mode="round_prefer_floor", **rest,
+    nearest_mode="round_prefer_floor", antialias=0, axes=None, keep_aspect_ratio_policy="stretch", **cubic,
 ):  # fmt: skip
-    if sizes is not None and sizes.numel():
-        size = sizes.tolist()[2:]
-    else:
-        size = [int(side * scale) for side, scale in zip(x.shape[2:], scales.tolist()[2:], strict=True)]
-    whole = all(new % old == 0 for new, old in zip(size, x.shape[2:], strict=True))
-    if mode == "nearest" and whole and coordinate_transformation_mode in ("asymmetric", "half_pixel"):
-        return F.interpolate(x, size, mode="nearest")
-    if mode == "linear" and coordinate_transformation_mode in ("half_pixel", "pytorch_half_pixel", "align_corners"):
-        return F.interpolate(x, size, mode="bilinear", align_corners=coordinate_transformation_mode == "align_corners")
-    raise TypeError(f"resizing with mode {mode} and {coordinate_transformation_mode}")
+    """What torch's interpolation does too: nearest by whole factors, and linear; everything else is refused."""
+    how, old = coordinate_transformation_mode, torch.tensor(x.shape)
+    plain = x.ndim == 4 and not antialias and axes is None and keep_aspect_ratio_policy == "stretch"
+    if plain:
+        stated = sizes is not None and sizes.numel() > 0
+        new = sizes if stated else (old * scales).long()
+        exact = stated or torch.equal(new.float(), old * scales)  # torch takes the ratio of the sizes as the factor
+        size = new[2:].tolist()
+        if mode == "nearest" and exact and not (new % old).any() and torch.equal(new[:2], old[:2]):
+            if (how, nearest_mode) == ("asymmetric", "floor") or (how == "half_pixel" and "round" in nearest_mode):
+                return F.interpolate(x, size, mode="nearest")
+        elif mode == "linear" and torch.equal(new[:2], old[:2]):
+            if how == "align_corners":
+                return F.interpolate(x, size, mode="bilinear", align_corners=True)
+            if exact and (how == "half_pixel" or (how == "pytorch_half_pixel" and 1 not in size)):
+                return F.interpolate(x, size, mode="bilinear", align_corners=False)
+    raise TypeError(f"resizing with mode {mode}, {how} and what goes with them")
 
 
 def upsample(x, scales, *, mode="nearest"):
-    return resize(x, None, scales, mode=mode, coordinate_transformation_mode="asymmetric")
+    """Upsample, and Resize as it was in operator set 10."""
+    how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return resize(x, None, torch.as_tensor(scales), mode=mode, **how)
 
 
-# Arithmetic -------------------------------------------------------------------------------------------------------------
+# Arithmetic ---------------------------------------------------------------------------------------------------------
 
 
 def gemm(a, b, c=None, *, alpha=1.0, beta=1.0, transA=0, transB=0):
@@ -331,10 +378,19 @@ def constant(*, value=None, value_float=None, value_int=None, value_floats=None,
     return torch.tensor(given)
 
 
-TYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64}
+def constant_of_shape(shape, *, value=None):
+    return torch.zeros(_ints(shape)) if value is None else torch.from_numpy(np.array(value)).expand(_ints(shape))
+
+
+TYPES = {
+    1: torch.float32, 2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32, 7: torch.int64, 9: torch.bool,
+    10: torch.float16, 11: torch.float64, 16: torch.bfloat16,
+}  # fmt: skip
 
 
 def cast(x, *, to, **rest):
+    if to not in TYPES:
+        raise TypeError(f"a cast to ONNX's type {to}")
     return x.to(TYPES[to])
 
 
@@ -351,7 +407,7 @@ OPS: dict[str, Callable] = {
     "Clip": clip,
     "Concat": lambda *xs, axis: torch.cat(xs, axis),
     "Constant": constant,
-    "ConstantOfShape": lambda shape, *, value=np.zeros(1, np.float32): torch.from_numpy(np.array(value)).expand(_ints(shape)),
+    "ConstantOfShape": constant_of_shape,
     "Conv": conv,
     "ConvTranspose": conv_transpose,
     "Div": div,
@@ -406,5 +462,9 @@ OPS: dict[str, Callable] = {
 }
 
 # Ops that meant something else before the given operator set.
-_OLD = {"Softmax": 13, "LogSoftmax": 13}
-OLD_OPS = {"Softmax": _flat_softmax(torch.softmax), "LogSoftmax": _flat_softmax(torch.log_softmax)}
+_OLD = {"Softmax": 13, "LogSoftmax": 13, "Resize": 11}
+OLD_OPS = {
+    "Softmax": _flat_softmax(torch.softmax),
+    "LogSoftmax": _flat_softmax(torch.log_softmax),
+    "Resize": upsample,
+}

@@ -72,7 +72,7 @@ class RandomNet:
             self.crop,
             self.plain,
         ]
-        for index in range(self.rng.integers(2, 6)):
+        for index in range(self.rng.integers(2, 5)):
             self.rng.choice(kinds)(f"t{index}")
 
     def pick(self, *values):
@@ -93,9 +93,11 @@ class RandomNet:
 
     def edges(self, limit):
         """Padding of the four sides, at most `limit` (rows, cols); or one of ONNX's automatic ones."""
-        kind = self.pick("explicit", "explicit", "SAME_UPPER", "SAME_LOWER", "VALID")
+        kind = self.pick("explicit", "explicit", "none", "SAME_UPPER", "SAME_LOWER", "VALID")
         if self.cropped:
             return {}
+        if kind == "none":
+            return {"pads": [0, 0, 0, 0]}
         if kind != "explicit":
             return {"auto_pad": kind}
         return {"pads": [int(self.rng.integers(0, side + 1)) for side in (*limit, *limit)]}
@@ -117,7 +119,7 @@ class RandomNet:
         strides = self.strides()
         kernel = [stride + more for stride, more in zip(strides, self.pair(0, 1), strict=True)]
         how = {"kernel_shape": kernel, "strides": strides, **self.edges([k - 1 for k in kernel])}
-        if "auto_pad" not in how:
+        if how.get("pads") == [0, 0, 0, 0]:  # onnx infers a position more than ONNX Runtime computes where there are pads
             how["ceil_mode"] = self.pick(0, 1)
         if self.pick(True, False):
             self.add(
@@ -157,12 +159,15 @@ class RandomNet:
         return None
 
     def crop(self, name):
+        if self.cropped:
+            return self.plain(name)
         self.cropped = True
-        self.constants[f"s.{name}"] = np.array([self.pick(0, 1, -7), self.pick(0, 2, -8)])
+        self.constants[f"s.{name}"] = np.array([self.pick(0, 1, -14), self.pick(0, 2, -17)])
         self.constants[f"e.{name}"] = np.array([1000, self.pick(1000, -1)])
         self.constants[f"a.{name}"] = np.array(self.pick([2, 3], [3, 2], [-1, -2]))
         self.constants[f"k.{name}"] = np.array(self.strides())
         self.add(node("Slice", f"{self.name} s.{name} e.{name} a.{name} k.{name}", name))
+        return None
 
     def plain(self, name):
         op = self.pick("Relu", "LRN", "Mul", "BatchNormalization", "Clip", "LeakyRelu")
@@ -180,12 +185,13 @@ class RandomNet:
             self.add(node(op, self.name, name, **({"size": 3} if op == "LRN" else {})))
 
 
-@pytest.mark.parametrize("seed", range(80))
+@pytest.mark.parametrize("seed", range(40))
 def test_random_nets(seed):
     net = RandomNet(seed)
     fields, boxes = build(net.nodes, net.constants)
+    inner = 0
     for name, box in boxes.items():
-        field, inner = fields[name], 0
+        field = fields[name]
         assert 0 not in field.stride, f"{name} was given the whole picture"
         for place in np.ndindex(box.shape[:2]):
             top, left, bottom, right = field.window(*place, SIZE)
@@ -194,10 +200,10 @@ def test_random_nets(seed):
                 assert top <= found[0] < found[2] <= bottom, (name, place)
                 assert left <= found[1] < found[3] <= right, (name, place)
             start = [o + p * s for o, p, s in zip(field.offset, place, field.stride, strict=True)]
-            if all(0 <= a and a + k <= side for a, k, side in zip(start, field.size, SIZE, strict=True)):
+            if all(a >= 0 and a + k <= side for a, k, side in zip(start, field.size, SIZE, strict=True)):
                 assert found == (top, left, bottom, right), (name, place)
                 inner += 1
-        assert inner or max(field.size) > 12, f"{name}: no unit was compared"
+    assert inner > 100  # units that lie inside the picture with all that they see
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -261,7 +261,8 @@ def sheet(
 ) -> alt.LayerChart:
     """Tiles (h, w, 3) of one size as one picture, each clickable; `captions` are columns of its tooltip.
 
-    The selection `name` has points with `tile`, the tile's place in the sequence. scale: a `colour_scale`, for its legend.
+    The selection `name` has points with `tile`, the tile's place in the sequence. scale: a `colour_scale`, for its
+    legend.
     """
     count = len(tiles)
     columns = min(columns, count)
@@ -307,7 +308,7 @@ def sheet(
 
 
 def network_map(layers: Sequence[Layer], chosen: str, able: Sequence[str], name: str) -> alt.LayerChart:
-    """Each layer a bar, in order: height is its resolution, colour its number of channels. The selection has `layer`."""
+    """Each layer a bar, in order: its height the resolution, its colour the channels. The selection has `layer`."""
     data = pd.DataFrame(
         [
             {

@@ -1,4 +1,4 @@
-"""How does one choose a layer, a unit, a place? By clicking on it; each choice is a bound widget too, so links hold it."""
+"""How does one choose a layer, a unit, a place? By clicking on it; each choice is also a widget that links can hold."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def still(chart, alt: str, key: str | None = None) -> None:
 def clickable(
     chart, selection: str, act: Callable[[dict], None], alt: str, *, key: str, width: str = "content"
 ) -> None:
-    """A chart whose selection of that name calls `act` with the point that was clicked, before the page is drawn again."""
+    """A chart whose selection of that name calls `act` with the clicked point, before the page is drawn again."""
 
     def callback() -> None:
         points = st.session_state[key]["selection"].get(selection)

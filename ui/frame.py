@@ -27,7 +27,7 @@ SHARED = ("net", "image", "class")  # the choices that every page shares, by the
 
 
 def cached(function: Callable, max_entries: int = 32) -> Callable:
-    """An engine function with a bounded cache around it. Arrays count by all their bytes: a sample of them would lie."""
+    """An engine function with a bounded cache around it. Arrays count by all their bytes; sampling them would lie."""
     hashes = {Net: lambda net: net.sha256, np.ndarray: image.digest}
     return st.cache_data(function, hash_funcs=hashes, max_entries=max_entries, show_spinner=False)
 
@@ -36,7 +36,8 @@ def cached(function: Callable, max_entries: int = 32) -> Callable:
 class Scene:
     """What the sidebar has chosen.
 
-    picture: (H, W, 3) as the user gave it. pixels: (h, w, C), what the net sees; frame: which part of the picture that is.
+    picture: (H, W, 3) as the user gave it. pixels: (h, w, C), what the net sees; frame: which part of the picture that
+    is.
     logits, probabilities: (K,). class_index: the class that is asked about.
     """
 
@@ -64,7 +65,7 @@ def scene() -> Scene:
     return st.session_state["scene"]
 
 
-# Networks and pictures --------------------------------------------------------------------------------------------------
+# Networks and pictures ----------------------------------------------------------------------------------------------
 
 
 @st.cache_resource(max_entries=3, show_spinner="Opening the network …")
@@ -124,8 +125,8 @@ def _badges(net: Net) -> None:
                 "twin verified",
                 icon=":material/verified:",
                 color="green",
-                help=f"On all {found.tensors} tensors the PyTorch twin equals ONNX Runtime to {found.tensor:.0e} of their "
-                f"range, and its gradient equals central differences to {found.gradient:.1%} ({found.versions}).",
+                help=f"On all {found.tensors} tensors the PyTorch twin equals ONNX Runtime to {found.tensor:.0e} of "
+                f"their range, and its gradient equals central differences to {found.gradient:.1%} ({found.versions}).",
             )
         else:
             st.badge("no gradients", icon=":material/gpp_bad:", color="red", help=found.reason)
@@ -223,7 +224,7 @@ def _seen(net: Net, picture: np.ndarray) -> str:
     return f"What the network sees: {height} × {width} of the picture's {picture.shape[0]} × {picture.shape[1]} pixels"
 
 
-# Head and foot of a page ------------------------------------------------------------------------------------------------
+# Head and foot of a page --------------------------------------------------------------------------------------------
 
 
 def head(doc: str) -> None:
@@ -352,7 +353,7 @@ def need_gradients(net: Net) -> None:
         st.stop()
 
 
-# The pages --------------------------------------------------------------------------------------------------------------
+# The pages ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from ui import frame, icon
 st.set_page_config("Convoscope", icon.eye(), layout="wide")
 page = st.navigation(frame.navigation(), position="top")
 st.html(
-    "<style>.stMainBlockContainer {padding: 4rem 2rem 3rem} @media (max-width: 640px) {.stMainBlockContainer {padding: 4rem 1rem}}</style>"
+    "<style>.stMainBlockContainer {padding: 4rem 2rem 3rem}"
+    "@media (max-width: 640px) {.stMainBlockContainer {padding: 4rem 1rem}}</style>"
 )
 frame.sidebar()
 page.run()

@@ -80,7 +80,7 @@ def draw(step, complete: bool) -> None:
                 ),
                 "cell",
                 controls.put("at"),
-                f"Probability of {scene.class_name} for each position of the patch; a click shows the occluded picture.",
+                f"Probability of {scene.class_name} for each position of the patch; a click shows what was hidden.",
                 key="occlusion_map",
             )
         else:
@@ -107,7 +107,8 @@ def draw(step, complete: bool) -> None:
         )
         fall = before - after[scene.class_index]
         st.caption(
-            f"“{scene.class_name}” {'falls' if fall >= 0 else 'rises'} from {before:.1%} to {after[scene.class_index]:.1%}."
+            f"“{scene.class_name}” {'falls' if fall >= 0 else 'rises'} "
+            f"from {before:.1%} to {after[scene.class_index]:.1%}."
         )
 
 
@@ -137,12 +138,12 @@ frame.foot(
     if job.step
     else [],
     explained="""
-Each cell of the map is the class's softmax probability with the patch centred there: dark where hiding hurts. The map asks
-the network itself and needs no gradient, so it cannot be fooled by saturation; but the patch is not neutral. A grey square
-is itself something the network has an opinion of, and evidence that is larger than the patch, or that stands in the picture
-twice, does not show. Try other sizes and fills: what stays is what you may believe.
+Each cell of the map is the class's softmax probability with the patch centred there: dark where hiding hurts. The map
+asks the network itself and needs no gradient, so it cannot be fooled by saturation; but the patch is not neutral. A
+grey square is itself something the network has an opinion of, and evidence that is larger than the patch, or that
+stands in the picture twice, does not show. Try other sizes and fills: what stays is what you may believe.
 
-Paper: [Zeiler & Fergus 2013](https://arxiv.org/abs/1311.2901), section 4.2. All positions run in batches through ONNX Runtime,
-first every eighth, then the gaps.
+Paper: [Zeiler & Fergus 2013](https://arxiv.org/abs/1311.2901), section 4.2. All positions run in batches through ONNX
+Runtime, first every eighth, then the gaps.
 """,
 )

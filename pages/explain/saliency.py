@@ -106,7 +106,8 @@ with right:
     )
 share = float((np.abs(values) > top).mean())
 st.caption(
-    f"Largest {np.abs(values).max():.3g}; {share:.1%} of the pixels lie beyond the colour scale. The gradient is computed in PyTorch on the CPU."
+    f"Largest {np.abs(values).max():.3g}; {share:.1%} of the pixels lie beyond the colour scale. "
+    "The gradient is computed in PyTorch on the CPU."
 )
 
 
@@ -128,12 +129,13 @@ frame.foot(
         ("Numbers (NPZ)", "saliency.npz", numbers, "application/octet-stream"),
     ],
     explained="""
-The map answers a local question: if this one pixel became a little brighter, how fast would the score change? *Largest* is
-the paper's: the greatest absolute gradient over red, green and blue. *Signed* adds the three: red where brightening helps
-the score, blue where it hurts. The unit is that of the score (logits) per unit of pixel value (black to white).
+The map answers a local question: if this one pixel became a little brighter, how fast would the score change?
+*Largest* is the paper's: the greatest absolute gradient over red, green and blue. *Signed* adds the three: red where
+brightening helps the score, blue where it hurts. The unit is that of the score (logits) per unit of pixel value
+(black to white).
 
-Gradients are noisy, because ReLU networks are piecewise linear and each pixel crosses many pieces; and where the network is
-sure of itself they can vanish on the very evidence. Compare with occlusion, which asks the network itself.
+Gradients are noisy, because ReLU networks are piecewise linear and each pixel crosses many pieces; and where the
+network is sure of itself they can vanish on the very evidence. Compare with occlusion, which asks the network itself.
 
 Paper: [Simonyan, Vedaldi, Zisserman 2013](https://arxiv.org/abs/1312.6034), section 3.
 """,

@@ -193,12 +193,12 @@ frame.foot(
         ("Statistics (CSV)", "channels.csv", table.to_csv(index=False), "text/csv"),
     ],
     explained="""
-A layer's output is a stack of maps, one per channel, each at the layer's own resolution; a cell of a map is one unit. Units
-of a channel share their weights and differ in where they look. Maps are drawn cell by cell, without smoothing, because that
-is all the layer knows. The orange box is the unit's receptive field, worked out from the graph over all paths
-([Araujo 2019](https://distill.pub/2019/computing-receptive-fields/)): nothing outside it can change the unit.
+A layer's output is a stack of maps, one per channel, each at the layer's own resolution; a cell of a map is one unit.
+Units of a channel share their weights and differ in where they look. Maps are drawn cell by cell, without smoothing,
+because that is all the layer knows. The orange box is the unit's receptive field, worked out from the graph over all
+paths ([Araujo 2019](https://distill.pub/2019/computing-receptive-fields/)): nothing outside it can change the unit.
 
-A channel that is off here may be on elsewhere: dead is only what is off on every picture. Papers:
-[Zeiler & Fergus 2013](https://arxiv.org/abs/1311.2901), [Yosinski 2015](https://arxiv.org/abs/1506.06579).
+A channel that is off here may be on elsewhere: dead is only what is off on every picture. Papers: [Zeiler & Fergus
+2013](https://arxiv.org/abs/1311.2901), [Yosinski 2015](https://arxiv.org/abs/1506.06579).
 """,
 )

@@ -1,8 +1,8 @@
 """Filters: What patterns does each convolution look for?
 
-Each tile is one filter's weights: bright where a brighter input raises its answer, dark where it lowers it. In the first
-layer the weights meet the picture's red, green and blue, so the tile shows the very pattern that the filter answers to.
-Sources: Krizhevsky 2012.
+Each tile is one filter's weights: bright where a brighter input raises its answer, dark where it lowers it. In the
+first layer the weights meet the picture's red, green and blue, so the tile shows the very pattern that the filter
+answers to. Sources: Krizhevsky 2012.
 """
 
 import io
@@ -109,8 +109,8 @@ with right:
 
 if not found.sees_pixels:
     st.caption(
-        "These weights meet the channels of the layer before, not pixels: what a deeper filter stands for cannot be read "
-        "off them. Where it fires can be seen."
+        "These weights meet the channels of the layer before, not pixels: what a deeper filter stands for cannot be "
+        "read off them. Where it fires can be seen."
     )
 frame.onward("look", "activations", "Where does this filter fire?", layer=found.layer, unit=unit)
 
@@ -135,12 +135,13 @@ frame.foot(
         ("Weights (NPZ)", "filters.npz", numbers, "application/octet-stream"),
     ],
     explained="""
-A convolution slides each filter over its input and adds up input × weight. A filter therefore answers most strongly to a
-patch that looks like itself. First layers of trained networks hold edges, blobs of colour and gratings, much like the cells
-that Hubel and Wiesel found in the visual cortex ([Krizhevsky 2012](https://papers.nips.cc/paper/4824), figure 3). Noisy or
-flat tiles are filters that training made little use of.
+A convolution slides each filter over its input and adds up input × weight. A filter therefore answers most strongly
+to a patch that looks like itself. First layers of trained networks hold edges, blobs of colour and gratings, much
+like the cells that Hubel and Wiesel found in the visual cortex ([Krizhevsky 2012](https://papers.nips.cc/paper/4824),
+figure 3). Noisy or flat tiles are filters that training made little use of.
 
-The scale is symmetrical: middle grey is a weight of zero. Batch normalisation is folded into the weights where the file was
-exported that way, so that a filter's size says how loud it is. *Similarity* orders by average linkage over cosine distance.
+The scale is symmetrical: middle grey is a weight of zero. Batch normalisation is folded into the weights where the
+file was exported that way, so that a filter's size says how loud it is. *Similarity* orders by average linkage over
+cosine distance.
 """,
 )

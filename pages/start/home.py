@@ -46,14 +46,14 @@ with right:
         charts.top_classes([names[k] for k in top], scene.probabilities[top], scene.logits[top], scene.class_name),
         "class",
         lambda point: st.session_state.update({"class": names.index(point["class"])}),
-        f"The likeliest class is {names[top[0]]} with probability {scene.probabilities[top[0]]:.2f}; a click asks about it.",
+        f"The likeliest class is {names[top[0]]}, at {scene.probabilities[top[0]]:.1%}; a click asks about it.",
         key="top_classes",
         width="stretch",
     )
     metadata = scene.net.metadata
     maps = [layer for layer in scene.net.layers if layer.has_map]
     st.caption(
-        f"{scene.net.name}: {scene.net.classes:,} classes, {len(scene.net.layers)} layers of which {len(maps)} are maps, "
+        f"{scene.net.name}: {scene.net.classes:,} classes, {len(scene.net.layers)} layers, {len(maps)} of them maps, "
         f"pictures of {scene.net.input_size[0]} × {scene.net.input_size[1]} pixels. "
         + " ".join(part for part in (metadata.source, metadata.accuracy, metadata.licence) if part)
     )

@@ -1,0 +1,1 @@
+"""How fast is the engine beside its peers, and beside what it is built on? `python -m benchmarks --help`."""

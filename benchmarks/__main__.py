@@ -1,0 +1,69 @@
+"""Measure, and print the tables of benchmarks/README.md as Markdown."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from pathlib import Path
+
+import click
+import torch
+
+from benchmarks import networks, occlusion, overhead
+from benchmarks.timing import machine, table
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--nets", default="resnet18,squeezenet1_1", help="torchvision's names, with commas between.")
+@click.option("--rounds", type=click.IntRange(1), default=7, help="Of each comparison; what counts is their median.")
+@click.option("--quick", is_flag=True, help="A few minutes less: stride 16 instead of 8, and 3 rounds.")
+def main(nets: str, rounds: int, quick: bool) -> None:
+    """Time the engine beside Captum, and beside bare ONNX Runtime. Leave the machine alone meanwhile."""
+    stride, rounds = (16, min(rounds, 3)) if quick else (8, rounds)
+    click.echo(machine(f"{torch.get_num_threads()} for torch, ONNX Runtime's default (one per core)") + "\n")
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = [networks.pair(name, Path(folder)) for name in nets.split(",")]
+        _occlusion(pairs, stride, rounds)
+        _overhead(pairs, 5 * rounds)
+
+
+def _occlusion(pairs: list[networks.Pair], stride: int, rounds: int) -> None:
+    rows, sweeps = [], []
+    for pair in pairs:
+        found = occlusion.compare(pair, stride=stride, rounds=rounds)
+        timed = found["comparison"]
+        rows.append((
+            f"{pair.name} ({pair.weights} weights)",
+            f"{statistics.median(timed.ours):.2f} s",
+            f"{statistics.median(timed.theirs):.2f} s",
+            f"**{timed.ratio:.2f}×** ({min(timed.ratios):.2f} to {max(timed.ratios):.2f})",
+            f"{found['batch']} / {found['best']}",
+            f"{found['difference']:.0e} ({found['share']:.0e} of the range)",
+        ))  # fmt: skip
+        sweeps.append((pair.name, *(f"{found['sweep'][size] * 1e3:.1f}" for size in occlusion.SIZES)))
+    click.echo(f"### Occlusion, patch {occlusion.PATCH}, stride {stride}: {found['positions']} positions\n")
+    head = [
+        "network",
+        "Convoscope",
+        "Captum",
+        f"faster by (median of {rounds} rounds)",
+        "batch sizes",
+        "largest difference",
+    ]
+    click.echo(table(head, rows) + "\n")
+    click.echo("Captum's milliseconds per position by `perturbations_per_eval`; the best one is used above:\n")
+    click.echo(table(["network", *map(str, occlusion.SIZES)], sweeps) + "\n")
+
+
+def _overhead(pairs: list[networks.Pair], rounds: int) -> None:
+    rows = []
+    for pair in pairs:
+        for what, timed in overhead.compare(pair, rounds):
+            ours, bare = (f"{statistics.median(side) * 1e3:.2f} ms" for side in (timed.ours, timed.theirs))
+            rows.append((pair.name, what, ours, bare, f"{timed.ratio_of_medians:.3f}"))
+    click.echo(f"### Net beside bare ONNX Runtime (goal: at most {overhead.GOAL:.2f}; {rounds} rounds)\n")
+    click.echo(table(["network", "what", "Net", "bare session", "ratio of medians"], rows))
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")

@@ -1,0 +1,41 @@
+"""Which networks are measured? torchvision's, each as the module that the peers take and as the ONNX file made from it.
+
+The weights are the published ones where torch's cache ($TORCH_HOME) has them, and otherwise random with seed 0: speed
+does not depend on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torchvision import models
+
+from engine.export import export
+from engine.metadata import Metadata
+from engine.net import Net
+
+SIZE = (224, 224)
+METADATA = Metadata(labels=tuple(map(str, range(1000))), input_size=SIZE, crop=0.875, source="torchvision")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same network twice."""
+
+    name: str
+    weights: str  # "published" or "random"
+    module: torch.nn.Module
+    net: Net
+
+
+def pair(name: str, folder: Path) -> Pair:
+    """torchvision's network `name`, exported to `folder`."""
+    weights = models.get_model_weights(name)["IMAGENET1K_V1"]
+    file = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
+    torch.manual_seed(0)
+    module = models.get_model(name, weights=weights if file.is_file() else None).eval()
+    path = folder / f"{name}.onnx"
+    export(module, path, METADATA)
+    return Pair(name, "published" if file.is_file() else "random", module, Net(path))
