@@ -21,7 +21,7 @@ def activation_maps(net: Net, image: np.ndarray, layer: str) -> np.ndarray:
 
 
 def statistics(maps: np.ndarray) -> pd.DataFrame:
-    """A row per channel of maps (C, h, w): channel, maximum, mean, on (share of places > 0), and the maximum's row and col."""
+    """A row per channel of maps (C, h, w): its maximum and where that is, its mean, and on, the share of places > 0."""
     flat = maps.reshape(len(maps), -1)
     peak = flat.argmax(1)
     return pd.DataFrame(

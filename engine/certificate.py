@@ -77,6 +77,8 @@ def certificate(net: Net, image: np.ndarray) -> pd.DataFrame:
 
 
 def _relative(difference: float, largest: float) -> float:
+    if np.isnan(difference):
+        return np.inf  # so that no maximum passes over it
     return float(difference / largest) if largest > 0 else float(difference > 0)
 
 
@@ -84,6 +86,9 @@ def _gradient_rows(net: Net, x: np.ndarray) -> list[tuple]:
     """Directional derivatives of the strongest class's logit: along the Twin's gradient, and along random halves of it.
 
     Along the gradient alone, a wrong part at a right angle to it would go unseen; the random halves are what meets it.
+    No direction leads where the Twin's gradient is zero: black backgrounds sit on the kinks of ReLUs and on ties of
+    maxima, where differences and gradients disagree rightly.
+
     Of the step lengths, the one where the two agree best counts: each is wrong for a reason of its own (see STEPS),
     and a gradient that is wrong agrees with none.
     """
@@ -134,6 +139,8 @@ def verdict(table: pd.DataFrame) -> Certificate:
         reason = (
             f"Tensor {worst['name']} ({worst.op}) differs by {worst.relative:.1e} of its range from ONNX Runtime's."
         )
+    elif not np.isfinite(gradients.max()):
+        reason = "The gradient is zero everywhere, or no number."
     elif not gradients.max() < GRADIENT_LIMIT:
         reason = f"The gradient differs from ONNX Runtime's central differences by {gradients.max():.1%}."
     return Certificate(float(tensors.max()), float(gradients.max()), len(tensors), reason, _versions())

@@ -99,7 +99,7 @@ def coarse_to_fine(rows: int, cols: int) -> list[tuple[int, int]]:
 def coarse(probability: np.ndarray) -> np.ndarray:
     """A partial map with its gaps filled from the last visited position above and to the left: for drawing only."""
     out, step = probability.copy(), 2
-    while step <= FIRST:
+    while step < 2 * max(out.shape):  # up to where the first position of all fills the rest
         i, j = (np.arange(n) // step * step for n in out.shape)
         out = np.where(np.isnan(out), probability[np.ix_(i, j)], out)
         step *= 2

@@ -38,7 +38,7 @@ def model(
     outputs: Sequence[str] | None = None,
     about: Metadata | None = None,
 ) -> onnx.ModelProto:
-    """The graph of `nodes` on the float input "image" of `shape`; by default the last node's first output is its output."""
+    """The graph of `nodes` on the float input "image" of `shape`; its output is by default the last node's first."""
     image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, shape)
     outputs = [nodes[-1].output[0]] if outputs is None else outputs
     graph = helper.make_graph(
@@ -108,7 +108,7 @@ def picture(size: tuple[int, int] = SIZE, channels: int = 3, seed: int = 0) -> n
 
 
 def tiny_forward(image: np.ndarray, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> dict[str, np.ndarray]:
-    """What `tiny` makes of pixels (H, W, C), worked out in numpy from the definitions: every tensor without its batch axis."""
+    """What `tiny` makes of pixels (H, W, C), in numpy from the definitions: every tensor, without its batch axis."""
     w = {name: value.astype(np.float64) for name, value in tiny_weights(image.shape[2]).items()}
     x = ((image.astype(np.float64) - mean) / std).transpose(2, 0, 1)
     conv1 = _convolve(np.pad(x, ((0, 0), (1, 1), (1, 1))), w["w1"], w["b1"])

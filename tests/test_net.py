@@ -288,10 +288,14 @@ def test_logits_with_rows_and_columns_of_one_are_a_vector(path, picture):
     """SqueezeNet ends in a convolution and a global pool."""
     w = nets.tiny_weights()
     made = nets.model(
-        [node("Conv", "image w", "map", strides=[2, 3]), node("GlobalAveragePool", "map", "pool"), node("Softmax", "pool", "end", axis=1)],
+        [
+            node("Conv", "image w", "map", strides=[2, 3]),
+            node("GlobalAveragePool", "map", "pool"),
+            node("Softmax", "pool", "end", axis=1),
+        ],
         {"w": w["w1"]},
         about=nets.ABOUT,
-    )  # fmt: skip
+    )
     net = nets.save(made, path)
     assert (net.logits, net.classes, net.last_map) == ("pool", 5, "map")
     scores = net.scores(net.batch(picture, picture))
@@ -311,8 +315,13 @@ def test_softmax_is_that_of_the_definition_and_does_not_overflow():
 
 
 def test_last_map_is_the_last_with_rows_and_columns_that_is_no_pool(path):
-    made = nets.model([node("Conv", "image w", "a"), node("Relu", "a", "b"), node("MaxPool", "b", "c", kernel_shape=[2, 2]),
-                       node("GlobalMaxPool", "c", "d")], {"w": nets.tiny_weights()["w1"]})  # fmt: skip
+    nodes = [
+        node("Conv", "image w", "a"),
+        node("Relu", "a", "b"),
+        node("MaxPool", "b", "c", kernel_shape=[2, 2]),
+        node("GlobalMaxPool", "c", "d"),
+    ]
+    made = nets.model(nodes, {"w": nets.tiny_weights()["w1"]})
     assert nets.save(made, path).last_map == "b"
 
 

@@ -22,7 +22,7 @@ SIZE = (28, 35)
 
 
 def build(nodes, constants, size=SIZE, opset=18):
-    """(fields, boxes) of every map: boxes (h, w, 4) hold top, left, bottom, right of the pixels that alter each unit."""
+    """(fields, boxes) of every map: boxes (h, w, 4) hold top, left, bottom, right of what alters each unit."""
     made = nets.model(nodes, constants, shape=("batch", 1, *size), opset=opset)
     graph = graphs.read(made, (1, 1, *size))
     names = [n.outputs[0] for n in graph.nodes if len(graph.shapes.get(n.outputs[0], ())) == 4]
@@ -55,23 +55,14 @@ def conv(name, source, kernel, constants, *, channels=2, inputs=None, group=1, *
 class RandomNet:
     """A random chain of everything whose field is claimed to be exact.
 
-    Behind a crop nothing is padded: at the edge of a crop a padded window is cut by what was cropped, not by the picture.
+    Behind a crop nothing is padded: at the edge of a crop a padded window ends where the crop does, not the picture.
     """
 
     def __init__(self, seed: int):
         self.rng = np.random.default_rng(seed)
         self.nodes, self.constants, self.cropped, self.strided = [], {}, False, 0
         self.name, self.channels = "image", 1
-        kinds = [
-            self.convolution,
-            self.convolution,
-            self.pool,
-            self.pool,
-            self.branches,
-            self.padding,
-            self.crop,
-            self.plain,
-        ]
+        kinds = [self.convolution, self.pool] * 2 + [self.branches, self.padding, self.crop, self.plain]
         for index in range(self.rng.integers(2, 5)):
             self.rng.choice(kinds)(f"t{index}")
 
@@ -119,7 +110,7 @@ class RandomNet:
         strides = self.strides()
         kernel = [stride + more for stride, more in zip(strides, self.pair(0, 1), strict=True)]
         how = {"kernel_shape": kernel, "strides": strides, **self.edges([k - 1 for k in kernel])}
-        if how.get("pads") == [0, 0, 0, 0]:  # onnx infers a position more than ONNX Runtime computes where there are pads
+        if how.get("pads") == [0, 0, 0, 0]:  # with pads, onnx infers a position more than ONNX Runtime computes
             how["ceil_mode"] = self.pick(0, 1)
         if self.pick(True, False):
             self.add(

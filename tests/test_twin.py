@@ -1,4 +1,4 @@
-"""Is every op the one that ONNX Runtime computes, is its gradient right, and does the Twin do no more than it is asked to?"""
+"""Is every op the one that ONNX Runtime computes, with the right gradient, and does the Twin do no more than asked?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RNG = np.random.default_rng(3)
 
 @dataclass
 class Case:
-    """One op on one input. `more` names further inputs, "_" one left out; `k` holds their values; `how` the attributes."""
+    """One op on "image". `k` holds further inputs, `inputs` the order, "_" one left out; `how` holds the attributes."""
 
     op: str
     how: dict = field(default_factory=dict)
@@ -66,13 +66,30 @@ def scalar(value, kind=np.float32) -> np.ndarray:
     return np.array(value, kind)
 
 
+def by(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def linear(mode: str) -> dict:
+    return {"mode": "linear", "coordinate_transformation_mode": mode}
+
+
+def nearest(mode: str) -> dict:
+    return {"mode": "nearest", "coordinate_transformation_mode": mode}
+
+
+def ceiling(*, pads=(1, 1, 1, 1), **how) -> dict:
+    return {"kernel_shape": [3, 3], "strides": [2, 2], "pads": list(pads), "ceil_mode": 1, **how}
+
+
 C = Case
 BN = {"s": f(2), "b": f(2), "m": f(2), "v": f(2, low=0.5)}
-EASY = ["Abs", "Elu", "Erf", "Exp", "Floor", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity",
-        "LeakyRelu", "Neg", "Relu", "Sigmoid", "Tanh", "Flatten", "Transpose", "Dropout"]  # fmt: skip
-RESIZE = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+EASY = ["Abs", "Elu", "Erf", "Exp", "Floor", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish",
+        "Identity", "LeakyRelu", "Neg", "Relu", "Sigmoid", "Tanh", "Flatten", "Transpose", "Dropout"]  # fmt: skip
+BY, TO = "image _ scales", "image _ _ sizes"  # a Resize's inputs
 LINEAR = {"mode": "linear"}
-X2 = np.array([1, 1, 2, 2], np.float32)
+X2 = by(1, 1, 2, 2)
+RESIZE = {**nearest("asymmetric"), "nearest_mode": "floor"}
 
 CASES = [
     *(C(op) for op in EASY),
@@ -126,9 +143,9 @@ CASES = [
     C("AveragePool", {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}, opset=10),
     C("AveragePool", {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}, opset=19),
     C("AveragePool", {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1, "count_include_pad": 1}, opset=19),
-    C("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1, "pads": [1, 1, 1, 1]}, opset=19, shape=(1, 2, 6, 8)),
-    C("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1, "pads": [1, 1, 1, 1], "count_include_pad": 1}, opset=19, shape=(1, 2, 6, 8)),
-    C("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1, "pads": [0, 0, 1, 1]}, opset=19, shape=(1, 2, 6, 8)),
+    C("AveragePool", ceiling(), opset=19, shape=(1, 2, 6, 8)),
+    C("AveragePool", ceiling(count_include_pad=1), opset=19, shape=(1, 2, 6, 8)),
+    C("AveragePool", ceiling(pads=(0, 0, 1, 1)), opset=19, shape=(1, 2, 6, 8)),
     C("AveragePool", {"kernel_shape": [2, 3], "auto_pad": "SAME_UPPER", "strides": [2, 2]}),
     C("AveragePool", {"kernel_shape": [2, 3], "auto_pad": "SAME_LOWER"}, opset=7),
     C("AveragePool", {"kernel_shape": [2, 3], "auto_pad": "SAME_LOWER", "count_include_pad": 1}, opset=7),
@@ -142,7 +159,8 @@ CASES = [
     C("LayerNormalization", {"axis": -2}, {"s": f(5, 6), "b": f(5, 6)}),
     C("LRN", {"size": 3}, shape=(1, 6, 3, 4)),
     C("LRN", {"size": 5, "alpha": 0.5}, shape=(1, 3, 3, 4)),
-    *(C(op, {"axis": axis}, opset=opset) for op in ("Softmax", "LogSoftmax") for axis in (0, 1, 2, 3) for opset in (12, 13)),
+    *(C(op, {"axis": axis}, opset=12) for op in ("Softmax", "LogSoftmax") for axis in (0, 1, 2, 3)),
+    *(C(op, {"axis": axis}, opset=13) for op in ("Softmax", "LogSoftmax") for axis in (0, 1, 2, 3)),
     *(C(op, opset=opset) for op in ("Softmax", "LogSoftmax") for opset in (7, 12, 13)),
     C("Softmax", {"axis": -2}, opset=11),
     C("Softmax", {"axis": -3}),
@@ -200,15 +218,15 @@ CASES = [
     C("Shape", {"start": 1, "end": -1}, grad=False),
     C("Shape", {"start": -2}, grad=False),
     # Scaling
-    C("Resize", RESIZE, {"scales": X2}, inputs="image _ scales"),
-    C("Resize", RESIZE, {"scales": np.array([1, 1, 3, 2], np.float32)}, inputs="image _ scales"),
-    C("Resize", RESIZE, {"sizes": i(1, 2, 15, 12)}, inputs="image _ _ sizes"),
-    C("Resize", {"mode": "nearest"}, {"scales": np.array([1, 1, 2, 3], np.float32)}, inputs="image _ scales"),
+    C("Resize", RESIZE, {"scales": X2}, inputs=BY),
+    C("Resize", RESIZE, {"scales": by(1, 1, 3, 2)}, inputs=BY),
+    C("Resize", RESIZE, {"sizes": i(1, 2, 15, 12)}, inputs=TO),
+    C("Resize", {"mode": "nearest"}, {"scales": by(1, 1, 2, 3)}, inputs=BY),
     C("Resize", {"mode": "nearest"}, {"roi": f(0), "scales": X2}, opset=11),
-    C("Resize", LINEAR, {"scales": X2}, inputs="image _ scales"),
-    C("Resize", LINEAR, {"sizes": i(1, 2, 7, 4)}, inputs="image _ _ sizes"),
-    C("Resize", {**LINEAR, "coordinate_transformation_mode": "pytorch_half_pixel"}, {"sizes": i(1, 2, 7, 11)}, inputs="image _ _ sizes"),
-    C("Resize", {**LINEAR, "coordinate_transformation_mode": "align_corners"}, {"sizes": i(1, 2, 7, 11)}, inputs="image _ _ sizes"),
+    C("Resize", LINEAR, {"scales": X2}, inputs=BY),
+    C("Resize", LINEAR, {"sizes": i(1, 2, 7, 4)}, inputs=TO),
+    C("Resize", linear("pytorch_half_pixel"), {"sizes": i(1, 2, 7, 11)}, inputs=TO),
+    C("Resize", linear("align_corners"), {"sizes": i(1, 2, 7, 11)}, inputs=TO),
     C("Resize", k={"scales": X2}, opset=10),
     C("Upsample", {"mode": "nearest"}, {"scales": X2}, opset=9),
     C("Upsample", {"mode": "nearest", "scales": [1.0, 1.0, 3.0, 2.0]}, opset=7),
@@ -252,7 +270,7 @@ CASES = [
 ]  # fmt: skip
 
 
-def split_input(made: onnx.ModelProto) -> onnx.ModelProto:
+def with_square(made: onnx.ModelProto) -> onnx.ModelProto:
     """ "square" stands for image * image + 0.1: for ops that take positive numbers."""
     if any("square" in n.input for n in made.graph.node):
         more = [node("Mul", "image image", "sq"), node("Add", "sq tenth", "square")]
@@ -293,13 +311,13 @@ def compare(theirs: dict, ours: dict) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_an_op_is_the_one_that_onnx_runtime_computes(case):
-    compare(*both(split_input(case.model()), given(case.shape)))
+    compare(*both(with_square(case.model()), given(case.shape)))
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.grad and c.op != "Cast"], ids=str)
 def test_its_gradient_is_that_of_its_values(case):
     """Against differences of the Twin's own values, in double precision."""
-    twin = twin_of(split_input(case.model()), case.shape, np.float64)
+    twin = twin_of(with_square(case.model()), case.shape, np.float64)
     names = [name for name in case.outs.split() if name != "_"]
     x = torch.from_numpy(given(case.shape)).double().requires_grad_()
     function = lambda value: tuple(twin(None, names, start={"image": value}).values())  # noqa: E731
@@ -368,29 +386,29 @@ def test_whole_numbers_divide_as_onnx_says():
     compare(theirs, ours)
 
 
-# Forms that may be refused, but never computed wrongly -------------------------------------------------------------------
+# Forms that may be refused, but never computed wrongly --------------------------------------------------------------
 
 SIZES = {"sizes": i(1, 2, 10, 12)}
 ODD = [
-    C("Resize", {"mode": "nearest", "coordinate_transformation_mode": "asymmetric"}, {"scales": np.array([1, 1, 3, 2], np.float32)}, inputs="image _ scales"),
-    C("Resize", {"mode": "nearest", "nearest_mode": "floor"}, {"scales": X2}, inputs="image _ scales"),
-    C("Resize", {"mode": "nearest", "nearest_mode": "ceil"}, {"scales": X2}, inputs="image _ scales"),
-    C("Resize", {"mode": "nearest", "nearest_mode": "round_prefer_ceil"}, {"scales": X2}, inputs="image _ scales"),
-    C("Resize", {"mode": "nearest", "coordinate_transformation_mode": "align_corners"}, {"scales": X2}, inputs="image _ scales"),
-    C("Resize", {"mode": "nearest"}, {"scales": np.array([1, 1, 0.5, 0.5], np.float32)}, inputs="image _ scales"),
-    C("Resize", {"mode": "nearest"}, {"scales": np.array([1, 2, 1, 1], np.float32)}, inputs="image _ scales"),
-    C("Resize", {"mode": "nearest"}, {"scales": np.array([1, 1, 1.3, 1.7], np.float32)}, inputs="image _ scales"),
-    C("Resize", {**LINEAR, "coordinate_transformation_mode": "asymmetric"}, {"scales": X2}, inputs="image _ scales"),
-    C("Resize", LINEAR, {"scales": np.array([1, 1, 1.5, 1.3], np.float32)}, inputs="image _ scales"),
-    C("Resize", LINEAR, {"scales": np.array([1, 1, 0.7, 0.4], np.float32)}, inputs="image _ scales"),
-    C("Resize", LINEAR, {"sizes": i(1, 2, 1, 6)}, inputs="image _ _ sizes"),
-    C("Resize", {**LINEAR, "coordinate_transformation_mode": "pytorch_half_pixel"}, {"sizes": i(1, 2, 1, 6)}, inputs="image _ _ sizes"),
-    C("Resize", {**LINEAR, "antialias": 1}, {"sizes": i(1, 2, 3, 3)}, inputs="image _ _ sizes"),
-    C("Resize", {**LINEAR, "axes": [2, 3]}, {"sizes": i(10, 12)}, inputs="image _ _ sizes"),
-    C("Resize", {**LINEAR, "axes": [3, 2]}, {"scales": np.array([3, 2], np.float32)}, inputs="image _ scales"),
-    C("Resize", {**LINEAR, "axes": [2, 3], "keep_aspect_ratio_policy": "not_larger"}, {"sizes": i(10, 10)}, inputs="image _ _ sizes"),
-    C("Resize", {"mode": "cubic"}, SIZES, inputs="image _ _ sizes"),
-    C("Resize", {**LINEAR, "coordinate_transformation_mode": "half_pixel_symmetric"}, {"scales": np.array([1, 1, 1.5, 1.3], np.float32)}, inputs="image _ scales", opset=19),
+    C("Resize", nearest("asymmetric"), {"scales": by(1, 1, 3, 2)}, inputs=BY),
+    C("Resize", {"mode": "nearest", "nearest_mode": "floor"}, {"scales": X2}, inputs=BY),
+    C("Resize", {"mode": "nearest", "nearest_mode": "ceil"}, {"scales": X2}, inputs=BY),
+    C("Resize", {"mode": "nearest", "nearest_mode": "round_prefer_ceil"}, {"scales": X2}, inputs=BY),
+    C("Resize", nearest("align_corners"), {"scales": X2}, inputs=BY),
+    C("Resize", {"mode": "nearest"}, {"scales": by(1, 1, 0.5, 0.5)}, inputs=BY),
+    C("Resize", {"mode": "nearest"}, {"scales": by(1, 2, 1, 1)}, inputs=BY),
+    C("Resize", {"mode": "nearest"}, {"scales": by(1, 1, 1.3, 1.7)}, inputs=BY),
+    C("Resize", linear("asymmetric"), {"scales": X2}, inputs=BY),
+    C("Resize", LINEAR, {"scales": by(1, 1, 1.5, 1.3)}, inputs=BY),
+    C("Resize", LINEAR, {"scales": by(1, 1, 0.7, 0.4)}, inputs=BY),
+    C("Resize", LINEAR, {"sizes": i(1, 2, 1, 6)}, inputs=TO),
+    C("Resize", linear("pytorch_half_pixel"), {"sizes": i(1, 2, 1, 6)}, inputs=TO),
+    C("Resize", {**LINEAR, "antialias": 1}, {"sizes": i(1, 2, 3, 3)}, inputs=TO),
+    C("Resize", {**LINEAR, "axes": [2, 3]}, {"sizes": i(10, 12)}, inputs=TO),
+    C("Resize", {**LINEAR, "axes": [3, 2]}, {"scales": by(3, 2)}, inputs=BY),
+    C("Resize", {**LINEAR, "axes": [2, 3], "keep_aspect_ratio_policy": "not_larger"}, {"sizes": i(10, 10)}, inputs=TO),
+    C("Resize", {"mode": "cubic"}, SIZES, inputs=TO),
+    C("Resize", linear("half_pixel_symmetric"), {"scales": by(1, 1, 1.5, 1.3)}, inputs=BY, opset=19),
     C("Resize", {"mode": "linear"}, {"scales": X2}, opset=10),
     C("Upsample", {"mode": "linear"}, {"scales": X2}, opset=9),
     C("Pad", {"mode": "reflect"}, {"p": i(0, 1, 0, 0, 0, 0, 0, 0)}),
@@ -403,21 +421,20 @@ ODD = [
     C("AveragePool", {"kernel_shape": [2, 2], "dilations": [2, 2]}, opset=19),
     C("AveragePool", {"kernel_shape": [3]}, shape=(1, 2, 9)),
     C("MaxPool", {"kernel_shape": [3]}, shape=(1, 2, 9)),
-    C("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 0, 1, 1], "ceil_mode": 1}, shape=(1, 2, 6, 8)),
+    C("MaxPool", ceiling(pads=(0, 0, 1, 1)), shape=(1, 2, 6, 8)),
     C("Split", {"axis": 3}, outs="a b", opset=11),
     C("Split", {"axis": 3}, outs="a b c", opset=13),
     C("LayerNormalization", k={"s": f(1), "b": f(1)}),
     C("InstanceNormalization", k={"s": f(2), "b": f(2)}, shape=(1, 2, 9)),
     C("Cast", {"to": 12}),
     C("Cast", {"to": 4}),
-    C("Cast", {"to": 16}),
     C("ReduceMin", k={"axes": i(2)}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", ODD, ids=str)
 def test_a_rare_form_is_right_or_refused(case):
-    made = split_input(case.model())
+    made = with_square(case.model())
     try:
         theirs, ours = both(made, given(case.shape))
     except NoGradient:
@@ -425,7 +442,7 @@ def test_a_rare_form_is_right_or_refused(case):
     compare(theirs, ours)
 
 
-# The interpreter ---------------------------------------------------------------------------------------------------------
+# The interpreter ----------------------------------------------------------------------------------------------------
 
 
 def pixels(*seeds: int) -> torch.Tensor:
@@ -562,7 +579,7 @@ def test_an_attribute_that_is_not_known_is_refused(tmp_path):
     (only,) = graph.nodes
     other = dataclasses.replace(only, attributes={**only.attributes, "novelty": 1})
     twin = Twin(dataclasses.replace(graph, nodes=(other,)), [0.0], [1.0])
-    with pytest.raises(NoGradient, match=r"Conv-18 of node 'conv_out' is used in a form that has no twin .*novelty"):
+    with pytest.raises(NoGradient, match=r"Conv-18 of node 'conv_out' has no twin in the form used: .*novelty"):
         twin(pixels(), ["out"])
 
 
@@ -570,7 +587,7 @@ def test_nothing_is_missing_in_tiny(tiny):
     assert tiny.twin.missing() == []
 
 
-# Modules as PyTorch's two exporters write them ---------------------------------------------------------------------------
+# Modules as PyTorch's two exporters write them ----------------------------------------------------------------------
 
 
 class Small(nn.Module):

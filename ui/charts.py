@@ -36,7 +36,7 @@ def _size(shape: tuple[int, int], width: int) -> tuple[int, int]:
 
 def enlarge(pixels: np.ndarray, width: int) -> np.ndarray:
     """Whole-number enlargement of small pictures, so that the browser's own smoothing has nothing to smear."""
-    factor = max(1, -(-2 * width // max(pixels.shape[:2])))
+    factor = max(1, 2 * width // max(pixels.shape[:2]))
     return pixels.repeat(factor, 0).repeat(factor, 1) if factor > 1 else pixels
 
 
@@ -84,7 +84,9 @@ def _scale(colours: Sequence[str], low: float, high: float, title: str) -> dict:
         titleAnchor="start",
         gradientLength=PANEL - 60,
         gradientThickness=10,
-        tickCount=5,
+        tickCount=4,
+        format="~g",
+        labelOverlap="greedy",
         gradientOpacity=1,
         offset=8,
     )
@@ -135,7 +137,7 @@ def picture(
 
 def _shrink(pixels: np.ndarray, width: int) -> np.ndarray:
     """At most twice as many pixels as the screen will show: what goes over the wire."""
-    step = max(1, max(pixels.shape[:2]) // (3 * width))
+    step = -(-max(pixels.shape[:2]) // (2 * width))
     return pixels[::step, ::step]
 
 
@@ -220,10 +222,11 @@ def _cells(
             if np.isnan(block).all():
                 continue
             k, m = np.unravel_index(np.nanargmax(np.abs(block)), block.shape)
+            below, beside = min(i + step, rows), min(j + step, cols)
             if cells is None:
-                box = (i / rows, j / cols, min(i + step, rows) / rows, min(j + step, cols) / cols)
+                box = (i / rows, j / cols, below / rows, beside / cols)
             else:
-                box = cells[(i + k) * cols + j + m]
+                box = (*cells[i * cols + j][:2], *cells[(below - 1) * cols + beside - 1][2:])
             place = (top + box[0] * (bottom - top), left + box[1] * (right - left))
             place += (top + box[2] * (bottom - top), left + box[3] * (right - left))
             found.append((i + int(k), j + int(m), float(f"{block[k, m]:.5g}"), *(round(p, 2) for p in place)))

@@ -77,6 +77,15 @@ def describe(layer: Layer) -> str:
     return f"{layer.op} · {channels} channels of {height} × {width} · {sees}"
 
 
+def choice(label: str, key: str, options: Sequence[str], **look) -> str:
+    """One of a few, the first by default; what another page left under the same key and is none of them is dropped."""
+    if st.session_state.get(key) not in options:
+        st.session_state.pop(key, None)
+    return st.segmented_control(
+        label, options, default=options[0], required=True, key=key, bind="query-params", **look
+    )
+
+
 def number(label: str, key: str, low: int, high: int, default: int, **look) -> int:
     """A whole number that a click can set and a link can hold; a value out of range falls back to the default."""
     value = st.session_state.get(key)

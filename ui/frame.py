@@ -80,7 +80,7 @@ def _decode(digest: str, _data: bytes) -> np.ndarray:
     return pixels
 
 
-_scores = cached(lambda net, pixels: net.scores(net.batch(pixels))[0], 64)
+scores = cached(lambda net, pixels: net.scores(net.batch(pixels))[0], 64)
 
 
 @st.cache_data(show_spinner=False, max_entries=16, hash_funcs={Net: lambda net: net.sha256})
@@ -159,11 +159,16 @@ def _suits(net: Net) -> str:
 
 def _chosen_picture(net: Net) -> tuple[str, np.ndarray]:
     suited = _suits(net)
-    titles = {SUGGESTED: f"{samples.SAMPLES[suited].title} (suggested)"}
-    titles |= {name: sample.title for name, sample in samples.SAMPLES.items()}
-    titles |= {UPLOAD: "Upload a picture …", CAMERA: "Take a photo …"}
+    # A link holds an option as it is shown, so the pictures go by the names that the command line takes, too.
+    options = [SUGGESTED, *samples.SAMPLES, UPLOAD, CAMERA]
+    titles = {SUGGESTED: f"{suited} (suggested)"}
     choice = st.selectbox(
-        "Picture", list(titles), format_func=titles.get, key="image", bind="query-params", filter_mode="contains"
+        "Picture",
+        options,
+        format_func=lambda name: titles.get(name, name),
+        key="image",
+        bind="query-params",
+        filter_mode="contains",
     )
     name = suited if choice == SUGGESTED else choice
     data = None
@@ -211,7 +216,7 @@ def sidebar() -> Scene:
             width="stretch",
             caption=_seen(net, picture),
         )
-        logits = _scores(net, pixels)
+        logits = scores(net, pixels)
         probabilities = softmax(logits[None])[0]
         index = _chosen_class(net, probabilities)
     made = Scene(net, picture, name, pixels, frame, logits, probabilities, index)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import streamlit as st
@@ -61,6 +62,7 @@ class Line:
     def __init__(self, wanted: Callable[[str], bool]):
         self.wanted = wanted  # whether a session is still there
         self.waiting: deque[Job] = deque()
+        self.running: Job | None = None
         self.jobs: OrderedDict[tuple, Job] = OrderedDict()
         self.change = threading.Condition(threading.RLock())
         threading.Thread(target=self._work, name="convoscope-jobs", daemon=True).start()
@@ -70,15 +72,17 @@ class Line:
     ) -> Job:
         """The session's job of this name and these knobs: the one that is there, or a new one.
 
-        What the session still has running under the same name with other knobs is cancelled: nobody waits for it.
+        What the session still has running under the same name with other knobs is cancelled and forgotten: nobody
+        waits for it, and who comes back to those knobs wants the whole.
         """
         key = (session, name, knobs)
         with self.change:
-            for other in self.jobs.values():
+            for other in list(self.jobs.values()):
                 if other.key[:2] == key[:2] and other.key != key and other.active:
                     self.cancel(other)
+                    del self.jobs[other.key]
             job = self.jobs.get(key)
-            if job is None or (again and not job.active) or (job.active and job.cancelled.is_set()):
+            if job is None or (again and not job.active):
                 job = self.jobs[key] = Job(key, session, steps)
                 self.waiting.append(job)
                 self.change.notify()
@@ -99,7 +103,7 @@ class Line:
         """How many jobs are before this one."""
         with self.change:
             before = list(self.waiting)
-            running = any(other.state == "running" for other in self.jobs.values())
+            running = self.running not in (None, job)
         return (before.index(job) if job in before else 0) + running
 
     def _work(self) -> None:
@@ -107,21 +111,21 @@ class Line:
             with self.change:
                 self.change.wait_for(lambda: self.waiting)
                 job = self.waiting.popleft()
-                job.began, job.state = time.monotonic(), "running"
+                job.began, job.state, self.running = time.monotonic(), "running", job
             self._run(job)
+            self.running = None
 
     def _run(self, job: Job) -> None:
         state = "done"
-        steps = None
         try:
             if job.cancelled.is_set() or not self.wanted(job.session):
                 state = "cancelled"
             else:
-                steps = job.steps()
-                for job.step in steps:
-                    if job.cancelled.is_set() or not self.wanted(job.session):
-                        state = "done" if job.step.index >= job.step.total else "cancelled"
-                        break
+                with closing(job.steps()) as steps:
+                    for job.step in steps:
+                        if job.cancelled.is_set() or not self.wanted(job.session):
+                            state = "done" if job.step.index >= job.step.total else "cancelled"
+                            break
         except REFUSED as error:
             state, job.error = "failed", str(error)
         except Exception:
@@ -130,10 +134,7 @@ class Line:
                 "failed",
                 "This run failed on an error of the app's own; the log of the app has the details.",
             )
-        finally:
-            if steps is not None:
-                steps.close()
-            job.ended, job.state = time.monotonic(), state
+        job.ended, job.state = time.monotonic(), state
 
 
 def _session_is_there(session: str) -> bool:

@@ -22,10 +22,8 @@ side = min(net.input_size)
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     patch = controls.number("Patch, pixels", "patch", 1, side, max(2, side // 8), width=140)
     stride = controls.number("Stride, pixels", "stride", max(1, side // 80), side, max(1, side // 20), width=140)
-    fill = st.segmented_control("Fill", FILLS, default="grey", required=True, key="fill", bind="query-params")
-    scale = st.segmented_control(
-        "Colours from", ["this map", "0 to 1"], default="this map", required=True, key="scale", bind="query-params"
-    )
+    fill = controls.choice("Fill", "fill", FILLS)
+    scale = controls.choice("Colours from", "scale", ["this map", "0 to 1"])
     opacity = st.slider("Map over picture", 0.0, 1.0, 0.6, 0.05, key="opacity", bind="query-params", width=180)
 
 knobs = {"patch": patch, "stride": stride, "fill": fill}
@@ -97,7 +95,7 @@ def draw(step, complete: bool) -> None:
         grey = hidden if hidden.shape[2] == 3 else hidden.repeat(3, 2)
         controls.still(charts.picture(grey, boxes=[box], smooth=False), alt="The picture with the patch in place.")
     with right:
-        logits = frame._scores(net, hidden)
+        logits = frame.scores(net, hidden)
         after = softmax(logits[None])[0]
         top = (-after).argsort()[:5]
         names = frame.class_names(net)

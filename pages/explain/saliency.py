@@ -21,17 +21,12 @@ frame.head(__doc__)
 frame.need_gradients(net)
 
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-    about = st.segmented_control(
-        "Of which number?", ["class", "unit"], default="class", required=True, key="about", bind="query-params"
-    )
-    kind = st.segmented_control(
+    about = controls.choice("Of which number?", "about", ["class", "unit"])
+    kind = controls.choice(
         "Shown as",
+        "kind",
         ["largest", "signed"],
-        default="largest",
-        required=True,
-        key="kind",
-        bind="query-params",
-        format_func={"largest": "largest |gradient| of R, G, B", "signed": "signed sum"}.get,
+        help="Of red, green and blue: the largest absolute gradient, or the sum of the three with its sign.",
     )
     percentile = st.slider(
         "Brightest at percentile", 90.0, 100.0, 99.5, 0.1, key="clip", bind="query-params", width=200

@@ -31,12 +31,8 @@ table = statistics(maps)
 signed = bool(maps.min() < 0)
 
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-    per = st.segmented_control(
-        "Colours from", ["each map", "whole layer"], default="each map", required=True, key="scale", bind="query-params"
-    )
-    by = st.segmented_control(
-        "Order", ["channel", "maximum", "mean"], default="channel", required=True, key="order", bind="query-params"
-    )
+    per = controls.choice("Colours from", "scale", ["each map", "whole layer"])
+    by = controls.choice("Order", "order", ["channel", "maximum", "mean"])
     channel = controls.number("Channel", "unit", 0, len(maps) - 1, int(table.maximum.argmax()), width=140)
     others = {"none": "No second picture"} | {
         s.name: s.title for s in samples.SAMPLES.values() if s.name != scene.picture_name

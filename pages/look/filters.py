@@ -25,12 +25,8 @@ weights = found.weights
 rgb = found.sees_pixels and weights.shape[1] == 3
 
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-    by = st.segmented_control(
-        "Order", ["channel", "norm", "similarity"], default="channel", required=True, key="order", bind="query-params"
-    )
-    each = st.segmented_control(
-        "Scale", ["each filter", "whole layer"], default="each filter", required=True, key="scale", bind="query-params"
-    )
+    by = controls.choice("Order", "order", ["channel", "norm", "similarity"])
+    each = controls.choice("Scale", "scale", ["each filter", "whole layer"])
     arranged = frame.cached(order)(weights, by)
     unit = controls.number("Filter", "unit", 0, len(weights) - 1, int(arranged[0]), width=140)
 

@@ -1,0 +1,242 @@
+"""Is the map the one that painting every patch by hand gives, and does a run report, stop and clean up after itself?"""
+
+from __future__ import annotations
+
+import nets
+import numpy as np
+import pytest
+
+from engine import occlusion as module
+from engine.net import Net, UnknownClass, softmax
+from engine.occlusion import (
+    FILLS,
+    batch_size,
+    coarse,
+    coarse_to_fine,
+    fill_value,
+    occlude,
+    occlusion,
+    occlusion_steps,
+    positions,
+)
+from engine.step import last
+
+
+def by_hand(image: np.ndarray, class_index: int, patch: int, stride: int, colour) -> np.ndarray:
+    """The map, from numpy's version of `tiny`, one picture at a time."""
+    corners = [range(0, side - patch + stride, stride) if side > patch else [0] for side in image.shape[:2]]
+    out = np.empty([len(c) for c in corners])
+    for i, row in enumerate(corners[0]):
+        for j, col in enumerate(corners[1]):
+            painted = image.copy()
+            for r in range(row, min(row + patch, image.shape[0])):
+                for c in range(col, min(col + patch, image.shape[1])):
+                    painted[r, c] = colour
+            out[i, j] = softmax(nets.tiny_forward(painted)["logits"][None])[0, class_index]
+    return out
+
+
+@pytest.mark.parametrize(
+    ("patch", "stride", "shape"),
+    [(4, 4, (3, 4)), (5, 4, (3, 4)), (3, 2, (6, 8)), (1, 3, (5, 6)), (6, 5, (3, 3)), (12, 4, (1, 2)), (40, 8, (1, 1))],
+)
+def test_the_map_is_the_one_made_by_hand(tiny, picture, patch, stride, shape):
+    """With patches that meet the edge, go over it and cover all."""
+    found = occlusion(tiny, picture, 1, patch=patch, stride=stride)
+    assert found.shape == shape
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, by_hand(picture, 1, patch, stride, 0.5), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fill", "colour"),
+    [("grey", [0.5] * 3), ("black", [0] * 3), ("white", [1] * 3), ("mean", nets.picture().mean((0, 1)))],
+)
+def test_the_patch_is_painted_as_asked(tiny, picture, fill, colour):
+    np.testing.assert_allclose(fill_value(picture, fill), colour, atol=1e-6)
+    painted = occlude(picture, 9, 3, patch=4, fill=fill)
+    np.testing.assert_allclose(painted[9:, 3:7], np.broadcast_to(colour, (3, 4, 3)), atol=1e-6)
+    assert (painted != picture).any(2).sum() == 12
+    found = occlusion(tiny, picture, 2, patch=4, stride=3, fill=fill)
+    np.testing.assert_allclose(found, by_hand(picture, 2, 4, 3, colour), atol=1e-5)
+
+
+def test_the_fills_are_those_that_are_listed(picture):
+    for fill in FILLS:
+        assert fill_value(picture, fill).shape == (3,)
+
+
+def test_a_linear_net_has_a_closed_form(tmp_path, picture):
+    """Hiding a patch takes away its weights times what it hides, whatever the rest of the picture is."""
+    rng = np.random.default_rng(2)
+    weight, bias = rng.normal(0, 0.05, (3, 3, 12, 16)), rng.normal(0, 1, 3)
+    net = nets.save(nets.linear(weight, bias), tmp_path / "linear.onnx")
+    x, grey = ((p.astype(np.float64) - nets.MEAN) / nets.STD for p in (picture, np.full_like(picture, 0.5)))
+    evidence = weight * (x - grey).transpose(2, 0, 1)  # (K, C, H, W): what each pixel adds, over grey
+    total = bias + (weight * x.transpose(2, 0, 1)).sum((1, 2, 3))
+    expected = np.empty((4, 6))  # the last column's patches are a single pixel wide
+    for i, j in np.ndindex(expected.shape):
+        logits = total - evidence[:, :, 3 * i : 3 * i + 3, 3 * j : 3 * j + 3].sum((1, 2, 3))
+        expected[i, j] = np.exp(logits[2]) / np.exp(logits).sum()
+    np.testing.assert_allclose(occlusion(net, picture, 2, patch=3, stride=3), expected, rtol=1e-4)
+    assert np.ptp(expected) > 0.02
+
+
+def test_one_channel_and_a_graph_for_one_picture(tmp_path):
+    net = nets.save(nets.tiny(shape=(1, 1, *nets.SIZE)), tmp_path / "grey.onnx")
+    image = nets.picture(channels=1)
+    found = occlusion(net, image, 0, patch=6, stride=6)
+    painted = image.copy()
+    painted[6:, 6:12] = 0.5
+    expected = softmax(nets.tiny_forward(painted, (0.0,), (1.0,))["logits"][None])[0, 0]
+    assert found[1, 1] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("side", "patch", "stride", "expected"),
+    [
+        (12, 4, 4, [0, 4, 8]),
+        (12, 5, 4, [0, 4, 8]),  # the last one reaches a pixel over the edge
+        (12, 4, 5, [0, 5, 10]),
+        (12, 1, 1, list(range(12))),
+        (12, 12, 3, [0]),
+        (12, 13, 3, [0]),
+        (13, 12, 3, [0, 3]),
+        (1, 1, 8, [0]),
+    ],
+)
+def test_positions_go_on_until_the_edge_is_covered(side, patch, stride, expected):
+    assert positions(side, patch, stride) == expected
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 20), (20, 1), (8, 8), (9, 17), (16, 27), (3, 5)])
+def test_coarse_to_fine_visits_every_position_once(size):
+    order = coarse_to_fine(*size)
+    assert len(order) == size[0] * size[1]
+    assert set(order) == set(np.ndindex(size))
+
+
+def test_coarse_to_fine_begins_with_every_eighth_then_every_fourth():
+    order = coarse_to_fine(17, 10)
+    assert order[:6] == [(0, 0), (0, 8), (8, 0), (8, 8), (16, 0), (16, 8)]
+    fourth = {(i, j) for i in range(0, 17, 4) for j in range(0, 10, 4)}
+    assert set(order[: len(fourth)]) == fourth
+
+
+def small_batches(monkeypatch, size=5):
+    monkeypatch.setattr(module, "batch_size", lambda net: size)
+
+
+def test_every_step_reports_what_is_done(tiny, picture, monkeypatch):
+    small_batches(monkeypatch)
+    steps = list(occlusion_steps(tiny, picture, 0, patch=3, stride=2))
+    assert [step.index for step in steps] == [5, 10, 15, 20, 25, 30, 35, 40, 45, 48]
+    assert {step.total for step in steps} == {48}
+    for step in steps:
+        assert np.isnan(step.result).sum() == 48 - step.index
+    whole = steps[-1].result
+    for step in steps:  # what has been found stays, and no later step has changed an earlier result
+        seen = ~np.isnan(step.result)
+        np.testing.assert_array_equal(step.result[seen], whole[seen])
+    np.testing.assert_allclose(whole, by_hand(picture, 0, 3, 2, 0.5), atol=1e-5)
+
+
+def test_the_first_step_has_the_coarsest_positions(tiny, picture, monkeypatch):
+    small_batches(monkeypatch, 4)
+    first = next(occlusion_steps(tiny, picture, 0, patch=1, stride=1))
+    assert [tuple(place) for place in np.argwhere(~np.isnan(first.result))] == [(0, 0), (0, 8), (8, 0), (8, 8)]
+
+
+def test_the_batch_size_does_not_matter(tiny, picture, monkeypatch):
+    expected = occlusion(tiny, picture, 3, patch=4, stride=3)
+    for size in (1, 7, 1000):
+        small_batches(monkeypatch, size)
+        np.testing.assert_allclose(occlusion(tiny, picture, 3, patch=4, stride=3), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 4, 10])
+def test_a_coarse_map_has_no_gaps_from_the_first_step_on(tiny, picture, monkeypatch, size):
+    small_batches(monkeypatch, size)
+    for step in occlusion_steps(tiny, picture, 0, patch=1, stride=1):
+        drawn = coarse(step.result)
+        seen = ~np.isnan(step.result)
+        assert not np.isnan(drawn).any()
+        np.testing.assert_array_equal(drawn[seen], step.result[seen])
+        assert set(drawn.ravel()) <= set(step.result[seen])
+    np.testing.assert_array_equal(drawn, step.result)
+
+
+def test_a_gap_is_filled_from_above_and_left():
+    partial = np.full((3, 5), np.nan, np.float32)
+    partial[0, 0], partial[0, 4], partial[2, 2] = 1, 2, 3
+    np.testing.assert_array_equal(coarse(partial), [[1, 1, 1, 1, 2], [1, 1, 1, 1, 2], [1, 1, 3, 3, 2]])
+    assert np.isnan(partial).sum() == 12
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_no_more_is_computed_than_is_asked_for(tiny, picture, monkeypatch, closed):
+    small_batches(monkeypatch, 2)
+    asked = []
+    scores = Net.scores
+    monkeypatch.setattr(Net, "scores", lambda self, batch: asked.append(len(batch)) or scores(self, batch))
+    steps = occlusion_steps(tiny, picture, 0, patch=4, stride=4)
+    assert asked == []
+    next(steps)
+    next(steps)
+    assert asked == [2, 2]
+    if closed:
+        steps.close()
+        assert next(steps, None) is None
+        assert asked == [2, 2]
+    else:
+        last(steps)
+        assert sum(asked) == 12
+
+
+def test_two_runs_at_once_do_not_meet(tiny, picture, monkeypatch):
+    small_batches(monkeypatch, 3)
+    a, b = (occlusion_steps(tiny, image, 1, patch=4, stride=4) for image in (picture, picture[::-1]))
+    pairs = list(zip(a, b, strict=True))
+    np.testing.assert_array_equal(pairs[-1][0].result, occlusion(tiny, picture, 1, patch=4, stride=4))
+    np.testing.assert_array_equal(pairs[-1][1].result, occlusion(tiny, picture[::-1], 1, patch=4, stride=4))
+
+
+def test_the_picture_stays_as_it_was(tiny, picture):
+    before = picture.copy()
+    picture.flags.writeable = False
+    occlusion(tiny, picture, 0, patch=4, stride=4)
+    occlude(picture, 0, 0)
+    np.testing.assert_array_equal(picture, before)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"patch": 0}, "at least one pixel"),
+        ({"stride": 0}, "at least one pixel"),
+        ({"stride": -1}, "at least one pixel"),
+        ({"fill": "red"}, "grey, mean, black, white, not 'red'"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(tiny, picture, how, words):
+    with pytest.raises(ValueError, match=words):
+        occlusion(tiny, picture, 0, **how)
+
+
+def test_a_picture_of_another_size_is_refused(tiny, picture):
+    with pytest.raises(ValueError, match="sees pictures of"):
+        occlusion(tiny, picture[:, :12], 0)
+
+
+def test_a_class_that_is_not_there_is_refused(tiny, picture):
+    with pytest.raises(UnknownClass):
+        occlusion(tiny, picture, 4)
+
+
+def test_the_batch_is_as_large_as_the_memory_allows(tiny, monkeypatch):
+    largest = 5 * 12 * 16 * 4  # bytes of conv1
+    assert batch_size(tiny) == 64
+    monkeypatch.setattr(module, "BATCH_BYTES", 10 * largest)
+    assert batch_size(tiny) == 10
+    monkeypatch.setattr(module, "BATCH_BYTES", 1)
+    assert batch_size(tiny) == 1

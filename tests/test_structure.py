@@ -1,0 +1,110 @@
+"""Does each library stay where it belongs, and does each module of the engine say what it is for?"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+IGNORED = {".git", ".venv", ".ruff_cache", ".pytest_cache", "__pycache__", "result", "shots", "node_modules"}
+
+
+def files(*suffixes: str) -> list[Path]:
+    """The project's own files with these suffixes."""
+    found = (p for p in PROJECT.rglob("*") if p.is_file() and p.suffix in suffixes)
+    return sorted(p for p in found if not IGNORED.intersection(p.relative_to(PROJECT).parts))
+
+
+def name(path: Path) -> str:
+    return path.relative_to(PROJECT).as_posix()
+
+
+def imports(source: str) -> set[str]:
+    """The first part of every module that the source imports, anywhere in it and in any of the ways to do so."""
+    found = set()
+    for part in ast.walk(ast.parse(source)):
+        if isinstance(part, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in part.names}
+        elif isinstance(part, ast.ImportFrom) and part.level == 0:
+            found.add(part.module.partition(".")[0])
+        elif isinstance(part, ast.Call) and getattr(part.func, "id", getattr(part.func, "attr", "")) in (
+            "import_module",
+            "__import__",
+            "importorskip",
+        ):
+            found |= {str(a.value).partition(".")[0] for a in part.args if isinstance(a, ast.Constant)}
+    return found
+
+
+# Where each may be imported: folders end in a slash. Tests may, because they test what is there.
+HOMES = {
+    "streamlit": ("app.py", "ui/", "pages/", "tests/"),
+    "altair": ("ui/charts.py", "tests/"),
+    "torch": ("engine/", "exported_models/", "benchmarks/", "tests/"),
+    "torchvision": ("engine/", "exported_models/", "benchmarks/", "tests/"),
+}
+PYTHON = files(".py")
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=name)
+def test_libraries_stay_where_they_belong(path):
+    used = imports(path.read_text("utf-8"))
+    for library, homes in HOMES.items():
+        if library in used:
+            assert name(path).startswith(homes), f"{library} is imported in {name(path)}; it belongs in {homes}"
+
+
+def test_the_engine_knows_no_interface():
+    for path in PYTHON:
+        if name(path).startswith("engine/"):
+            assert not imports(path.read_text("utf-8")) & {"streamlit", "altair", "ui", "pages", "app"}, name(path)
+
+
+ENGINE = [path for path in PYTHON if name(path).startswith("engine/") and path.stat().st_size]
+
+
+@pytest.mark.parametrize("path", ENGINE, ids=name)
+def test_a_module_of_the_engine_begins_with_what_it_is_for(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    assert docstring, "no docstring"
+    first = docstring.splitlines()[0]
+    assert re.fullmatch(r"[A-Z].*[.?]", first), f"the first line is no sentence: {first!r}"
+
+
+# Home folders of the usual systems, and where this very copy and its Python lie, unless that is a place that all have.
+HERE = [str(path) for path in (PROJECT, Path(sys.prefix), Path.home()) if len(path.parts) > 2]
+PLACES = ["/" + "home/", "/" + "Users/", "/" + "root/", "\\" + "Users\\", "site-" + "packages/", *HERE]
+
+
+def test_no_file_names_a_place_on_someones_machine():
+    pattern = re.compile("|".join(map(re.escape, PLACES)))
+    for path in files(".py", ".md", ".toml", ".txt", ".json", ".csv", ".yml", ".yaml", ".cfg", ".sh", ""):
+        for number, line in enumerate(path.read_text("utf-8", errors="ignore").splitlines(), 1):
+            found = pattern.search(line)
+            assert not found, f"{name(path)}, line {number} names {found[0]!r}"
+
+
+def test_no_network_names_a_place_on_someones_machine():
+    for path in files(".onnx"):
+        content = path.read_bytes()
+        assert not [place for place in PLACES if place.encode() in content], name(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import torch", {"torch"}),
+        ("import torch.nn as x, os", {"torch", "os"}),
+        ("from torch.nn import functional", {"torch"}),
+        ("def f():\n    if True:\n        import torch", {"torch"}),
+        ("import importlib\nimportlib.import_module('torch.nn')", {"importlib", "torch"}),
+        ("from . import torch", set()),
+        ("'import torch'  # import torch", set()),
+    ],
+)
+def test_imports_are_found_however_they_are_written(source, expected):
+    assert imports(source) == expected
