@@ -492,7 +492,7 @@ def test_a_file_with_damaged_bytes_is_refused_or_opened_but_nothing_else_is_rais
     places = [i for i in range(len(content)) if not any(start <= i < start + size for start, size in weights)]
     rng = np.random.default_rng(1)
     refused = 0
-    for place in rng.choice(places, 250, replace=False):
+    for place in rng.choice(places, 150, replace=False):
         broken = bytearray(content)
         broken[place] ^= int(rng.integers(1, 256))
         path.write_bytes(bytes(broken))
@@ -500,7 +500,7 @@ def test_a_file_with_damaged_bytes_is_refused_or_opened_but_nothing_else_is_rais
             Net(path)
         except BadNetwork:
             refused += 1
-    assert refused > 50
+    assert refused > 30
 
 
 # Where it runs -------------------------------------------------------------------------------------------------------

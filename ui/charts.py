@@ -17,7 +17,7 @@ from engine import colour
 from engine.image import Frame, to_png
 from engine.net import Layer
 
-PANEL = 336  # pixels: three abreast on a desktop, one on a phone
+PANEL = 308  # pixels: three abreast on a screen of 1280, one on a phone
 ACCENT = "#e8590c"  # boxes and selections: readable on viridis, on greys and on both themes
 MAX_CELLS = 56  # a side, that a map is divided into for clicks and hovers
 

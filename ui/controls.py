@@ -81,9 +81,7 @@ def choice(label: str, key: str, options: Sequence[str], **look) -> str:
     """One of a few, the first by default; what another page left under the same key and is none of them is dropped."""
     if st.session_state.get(key) not in options:
         st.session_state.pop(key, None)
-    return st.segmented_control(
-        label, options, default=options[0], required=True, key=key, bind="query-params", **look
-    )
+    return st.segmented_control(label, options, default=options[0], required=True, key=key, bind="query-params", **look)
 
 
 def number(label: str, key: str, low: int, high: int, default: int, **look) -> int:
@@ -124,6 +122,12 @@ def grid_page(count: int, per_page: int, key: str) -> range:
     return range((page - 1) * per_page, min(page * per_page, count))
 
 
-def columns(widths: Sequence[int] | int) -> list:
-    """Panels side by side where there is room, below each other on a phone."""
-    return st.columns(widths, gap="medium")
+def panels(count: int) -> list:
+    """Containers for charts of one panel's width: side by side where there is room, else below each other."""
+    row = st.container(horizontal=True, gap="small")
+    return [row.container(width=charts.PANEL + 4) for _ in range(count)]
+
+
+def panel_and_rest() -> list:
+    """A panel, and a column that takes the room beside it; below it on a phone."""
+    return st.columns([charts.PANEL + 8, 2 * charts.PANEL], gap="medium")

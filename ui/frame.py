@@ -146,8 +146,7 @@ def _more_networks() -> None:
     name = st.session_state.get("fetching")
     if name in zoo.NETWORKS:
         job = jobs.run("downloads", "fetch", (name,), lambda: zoo.fetch(name))
-        st.caption(f"Fetching {name}")
-        jobs.show("downloads", job, lambda step, complete: None)
+        jobs.show("downloads", job, lambda step, complete: st.caption(str(step.result if step else f"Fetching {name}")))
         if job.state == "done":
             del st.session_state["fetching"]
             st.rerun()

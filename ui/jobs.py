@@ -19,11 +19,16 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from engine.step import Step
+from engine.zoo import FetchFailed
 
 log = logging.getLogger(__name__)
 
 KEPT = 64  # finished jobs whose results wait for their people to come back
-REFUSED = (ValueError, LookupError)  # what the engine raises for people to read; anything else is a defect of ours
+REFUSED = (
+    ValueError,
+    LookupError,
+    FetchFailed,
+)  # what the engine raises for people to read; anything else is a defect of ours
 
 
 @dataclass(eq=False)
@@ -179,7 +184,7 @@ def show(device: str, job: Job, draw: Callable[[Step | None, bool], None]) -> No
 def _bar(queue: Line, job: Job) -> None:
     step = job.step
     share = step.index / step.total if step and step.total else 0.0
-    counted = f"{step.index:,} of {step.total:,}" if step else ""
+    counted = "" if not step else f"{step.index:,} of {step.total:,}" if step.total < 10**6 else f"{share:.0%}"
     if job.state == "waiting":
         text = f"Waiting: {queue.position(job)} before you"
     elif job.state == "running":

@@ -4,10 +4,10 @@ import streamlit as st
 
 from ui import frame, icon
 
-st.set_page_config("Convoscope", icon.eye(), layout="wide")
+st.set_page_config("Convoscope", icon.eye(), layout="wide", initial_sidebar_state=260)
 page = st.navigation(frame.navigation(), position="top")
 st.html(
-    "<style>.stMainBlockContainer {padding: 4rem 2rem 3rem}"
+    "<style>.stMainBlockContainer {padding: 4rem 1.5rem 3rem}"
     "@media (max-width: 640px) {.stMainBlockContainer {padding: 4rem 1rem}}</style>"
 )
 frame.sidebar()

@@ -20,11 +20,11 @@ frame.head(__doc__)
 
 side = min(net.input_size)
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-    patch = controls.number("Patch, pixels", "patch", 1, side, max(2, side // 8), width=140)
-    stride = controls.number("Stride, pixels", "stride", max(1, side // 80), side, max(1, side // 20), width=140)
+    patch = controls.number("Patch, pixels", "patch", 1, side, max(2, side // 8), width=120)
+    stride = controls.number("Stride, pixels", "stride", max(1, side // 80), side, max(1, side // 20), width=120)
     fill = controls.choice("Fill", "fill", FILLS)
     scale = controls.choice("Colours from", "scale", ["this map", "0 to 1"])
-    opacity = st.slider("Map over picture", 0.0, 1.0, 0.6, 0.05, key="opacity", bind="query-params", width=180)
+    opacity = st.slider("Map over picture", 0.0, 1.0, 0.6, 0.05, key="opacity", bind="query-params", width=150)
 
 knobs = {"patch": patch, "stride": stride, "fill": fill}
 height, width = net.input_size
@@ -50,7 +50,7 @@ job = jobs.run(
 
 
 def draw(step, complete: bool) -> None:
-    left, middle, right = controls.columns(3)
+    left, middle, right = controls.panels(3)
     values = np.full((len(rows), len(cols)), np.nan) if step is None else step.result
     known = not np.isnan(values).all()
     with right:

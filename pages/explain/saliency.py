@@ -65,7 +65,7 @@ signed = kind == "signed"
 top = float(np.percentile(np.abs(values), percentile)) or 1.0
 bounds = (-top, top) if signed else (0.0, top)
 
-left, middle, right = controls.columns(3)
+left, middle, right = controls.panels(3)
 with left:
     st.markdown("**The picture**")
     boxes = []

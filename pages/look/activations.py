@@ -34,12 +34,8 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     per = controls.choice("Colours from", "scale", ["each map", "whole layer"])
     by = controls.choice("Order", "order", ["channel", "maximum", "mean"])
     channel = controls.number("Channel", "unit", 0, len(maps) - 1, int(table.maximum.argmax()), width=140)
-    others = {"none": "No second picture"} | {
-        s.name: s.title for s in samples.SAMPLES.values() if s.name != scene.picture_name
-    }
-    second = st.selectbox(
-        "Beside it", list(others), format_func=others.get, key="beside", bind="query-params", width=200
-    )
+    others = ["none", *(name for name in samples.SAMPLES if name != scene.picture_name)]
+    second = st.selectbox("Beside it", others, key="beside", bind="query-params", width=200)
 
 arranged = (
     table.channel.to_numpy()
@@ -53,7 +49,7 @@ if not signed:
     bounds = (0.0, bounds[1] if chosen_map.max() > 0 or per == "whole layer" else 1.0)
 
 
-left, middle, right = controls.columns(3)
+left, middle, right = controls.panels(3)
 with left:
     st.markdown(f"**All {len(maps)} channels** of this layer")
     places = controls.grid_page(len(maps), 64, "channels_page")
@@ -143,7 +139,7 @@ if second != "none":
     high = max(bounds[1], float(theirs[channel].max()))
     shared = (-max(-low, high), max(-low, high)) if signed else (low, high)
     for panel, (title, values, over, part) in zip(
-        controls.columns(3),
+        controls.panels(3),
         [
             (scene.picture_name, chosen_map, scene.picture, scene.frame),
             (second, theirs[channel], samples.load(second), where),

@@ -55,7 +55,7 @@ def mosaic(kernels: np.ndarray) -> np.ndarray:
     return np.repeat(out[..., None], 3, 2)
 
 
-left, right = controls.columns([336, 500])
+left, right = controls.panel_and_rest()
 with left:
     kind = "RGB weights, each channel from −max (0) to +max (255)" if rgb else "one grey block per input channel"
     st.markdown(f"**All {len(weights)} filters**: {weights.shape[2]} × {weights.shape[3]}, {kind}")

@@ -19,7 +19,7 @@ def thumbnail(name: str) -> np.ndarray:
     return image.fit(samples.load(name), (80, 80))[0]
 
 
-left, right = controls.columns([336, 500])
+left, right = controls.panel_and_rest()
 with left:
     st.markdown("**The picture**, and in the dashed box what the network sees of it")
     controls.still(charts.picture(scene.picture, frame=scene.frame), alt=f"The picture {scene.picture_name}.")
