@@ -68,7 +68,8 @@ def receptive_fields(graph: Graph) -> dict[str, ReceptiveField]:
     """The receptive field of every tensor (1, C, H, W) that depends on the picture.
 
     Exact for convolutions, pooling, padding, slicing, and all that works position by position; for any other op, and
-    behind a Flatten or a global pool, it is the whole picture, which is never too small.
+    behind a Flatten or a global pool, it is the whole picture, which is never too small. Units at the edge may see a
+    little less: where a stride leaves rows over, the padding behind it stands for pixels that no one sees.
     """
     height, width = graph.shapes[graph.input][2:]
     whole = tuple((0, 0, side) for side in (height, width))

@@ -286,7 +286,7 @@ def slice_(x, starts, ends, axes=None, steps=None):
             start, end, _ = slice(start, end, step).indices(size)
             x = x[(slice(None),) * (axis % x.ndim) + (slice(start, end, step),)]
         else:
-            places = list(range(size))[slice(start, None if end < -size else end, step)]
+            places = list(range(size))[start:end:step]
             x = x.index_select(axis, torch.tensor(places, dtype=torch.long))
     return x
 

@@ -122,11 +122,11 @@ def test_equal_norms_stay_as_in_the_file():
 
 
 def test_by_similarity_what_points_the_same_way_stands_together():
-    """Three directions, four filters of different strength each, shuffled."""
+    """Three directions, four filters of each, shuffled, and their strengths a hundredfold apart."""
     rng = np.random.default_rng(6)
     directions = np.linalg.qr(rng.normal(size=(18, 3)))[0].T
     kind = rng.permutation(np.repeat([0, 1, 2], 4))
-    flat = directions[kind] * rng.uniform(0.5, 5, (12, 1)) + rng.normal(0, 0.001, (12, 18))
+    flat = (directions[kind] + rng.normal(0, 0.01, (12, 18))) * 10 ** rng.uniform(-2, 0, (12, 1))
     found = order(flat.reshape(12, 2, 3, 3).astype(np.float32), "similarity")
     assert sorted(found.tolist()) == list(range(12))
     assert (np.diff(kind[found]) != 0).sum() == 2

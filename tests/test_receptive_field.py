@@ -302,6 +302,7 @@ A = node("Conv", "image w", "a", pads=[1, 1, 1, 1])
         [node("GlobalMaxPool", "a", "g"), node("Sigmoid", "g", "s"), node("Mul", "a s", "out")],
         [node("ReduceMean", "a axes", "g"), node("Add", "g a", "out")],
         [node("GlobalMaxPool", "a", "g"), node("Mul", "a g", "m"), node("Conv", "m w", "out", pads=[1, 1, 1, 1])],
+        [node("Conv", "image all", "g"), node("Mul", "a g", "out")],
         [node("Resize", "a _ scales", "out", mode="nearest")],
         [node("Transpose", "a", "out", perm=[0, 1, 3, 2])],
         [node("Pad", "a p", "out", mode="reflect")],
@@ -315,6 +316,7 @@ A = node("Conv", "image w", "a", pads=[1, 1, 1, 1])
 def test_what_mixes_far_places_sees_the_whole_picture(nodes):
     constants = {
         **W,
+        "all": np.ones((1, 1, 10, 14), np.float32),
         "scales": np.array([1, 1, 2, 2], np.float32),
         "p": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
         "starts": np.array([-1, -1]),

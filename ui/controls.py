@@ -81,7 +81,10 @@ def choice(label: str, key: str, options: Sequence[str], **look) -> str:
     """One of a few, the first by default; what another page left under the same key and is none of them is dropped."""
     if st.session_state.get(key) not in options:
         st.session_state.pop(key, None)
-    return st.segmented_control(label, options, default=options[0], required=True, key=key, bind="query-params", **look)
+    chosen = st.segmented_control(
+        label, options, default=options[0], required=True, key=key, bind="query-params", **look
+    )
+    return chosen or options[0]  # an empty value in a link gives None all the same
 
 
 def number(label: str, key: str, low: int, high: int, default: int, **look) -> int:

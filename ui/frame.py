@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from engine import certificate, image, nets, samples, zoo
 from engine.image import Frame, NotAPicture
 from engine.metadata import BadMetadata
 from engine.net import BadNetwork, Net, softmax
+from engine.step import Step
 from ui import jobs
 
 SUGGESTED = "suggested"  # stands for the picture that suits the network, and for the likeliest class
@@ -96,6 +98,8 @@ def _chosen_net() -> Net:
     if asked and asked not in here:
         more = " It can be fetched below." if asked in zoo.NETWORKS else ""
         st.warning(f"The link asks for the network “{asked}”, which is not here.{more}", icon=":material/link_off:")
+    if "fetched" in st.session_state:  # a new network is the one that its fetcher wants to see
+        st.session_state["net"] = st.session_state.pop("fetched")
     name = st.selectbox("Network", list(here), key="net", bind="query-params")
     path = here[name]
     try:
@@ -136,20 +140,26 @@ def _more_networks() -> None:
     missing = [network for name, network in zoo.NETWORKS.items() if name not in nets.at_hand()]
     if not missing:
         return
+    name = st.session_state.get("fetching")
     with st.popover("More networks", icon=":material/add:", width="stretch"):
         st.caption("Trained on ImageNet's 1,000 classes; fetched once, kept on this machine.")
+        if name is not None:
+            job = jobs.run("downloads", "fetch", (name,), lambda: zoo.fetch(name))
+            jobs.show("downloads", job, lambda step, complete: st.caption(_said(step, name)))
+            if job.state == "done":
+                st.session_state.pop("fetching")
+                st.session_state["fetched"] = name
+                st.rerun()
         for network in missing:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown(f"**{network.title}** · {network.megabytes} MB", width="stretch", help=network.licence)
                 if st.button("Fetch", key=f"fetch_{network.name}"):
                     st.session_state["fetching"] = network.name
-    name = st.session_state.get("fetching")
-    if name in zoo.NETWORKS:
-        job = jobs.run("downloads", "fetch", (name,), lambda: zoo.fetch(name))
-        jobs.show("downloads", job, lambda step, complete: st.caption(str(step.result if step else f"Fetching {name}")))
-        if job.state == "done":
-            del st.session_state["fetching"]
-            st.rerun()
+                    st.rerun()
+
+
+def _said(step: Step | None, name: str) -> str:
+    return str(step.result) if step else f"Fetching {zoo.NETWORKS[name].title}"
 
 
 def _suits(net: Net) -> str:
@@ -196,11 +206,16 @@ def _kept(key: str, given: Any) -> bytes | None:
 def _chosen_class(net: Net, probabilities: np.ndarray) -> int:
     names = class_names(net)
     order = np.argsort(-probabilities)
-    top = [int(k) for k in order[:5]]
-    rest = sorted((k for k in range(len(names)) if k not in top), key=lambda k: names[k].lower())
-    titles = {SUGGESTED: f"{names[top[0]]} (likeliest)"} | {k: names[k] for k in [*top, *rest]}
-    choice = st.selectbox("Class", list(titles), format_func=titles.get, key="class", bind="query-params")
-    return top[0] if choice == SUGGESTED else int(choice)
+    top = [names[k] for k in order[:5]]
+    # By name, so that a class stays itself in another network, or is dropped where that one has none of this name.
+    options = [SUGGESTED, *top, *sorted(set(names) - set(top), key=str.lower)]
+    if st.session_state.get("class") not in options:
+        st.session_state.pop("class", None)
+    titles = {SUGGESTED: f"{top[0]} (likeliest)"}
+    choice = st.selectbox(
+        "Class", options, format_func=lambda name: titles.get(name, name), key="class", bind="query-params"
+    )
+    return names.index(top[0] if choice == SUGGESTED else choice)
 
 
 def sidebar() -> Scene:
@@ -313,10 +328,10 @@ def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[
             imports.append("from engine.target import unit")
             place = {k: v for k, v in value.items() if v is not None}
             arguments.append("unit(net, " + ", ".join(f"{k}={v!r}" for k, v in place.items()) + ")")
-            options += [part for k, v in place.items() for part in (f"--{k}", _quoted(v))]
+            options += [part for k, v in place.items() for part in (f"--{k}", shlex.quote(str(v)))]
         else:
             arguments.append(f"{key}={value!r}")
-            options += [f"--{key.replace('_', '-')}", _quoted(value)]
+            options += [f"--{key.replace('_', '-')}", shlex.quote(str(value))]
     code = "\n".join(imports)
     of_picture = "image" in inspect.signature(function).parameters
     code += f'\n\nnet = Net(nets.find("{net.name}"))\n'
@@ -334,11 +349,6 @@ def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[
         "--out result/",
     ]
     return code, " ".join(parts)
-
-
-def _quoted(value: Any) -> str:
-    text = str(value)
-    return text if all(c.isalnum() or c in "._-/" for c in text) else f'"{text}"'
 
 
 def need_gradients(net: Net) -> None:

@@ -24,11 +24,8 @@ from engine.zoo import FetchFailed
 log = logging.getLogger(__name__)
 
 KEPT = 64  # finished jobs whose results wait for their people to come back
-REFUSED = (
-    ValueError,
-    LookupError,
-    FetchFailed,
-)  # what the engine raises for people to read; anything else is a defect of ours
+# What the engine raises for people to read; anything else is a defect of ours.
+REFUSED = (ValueError, LookupError, FetchFailed)
 
 
 @dataclass(eq=False)
@@ -186,7 +183,8 @@ def _bar(queue: Line, job: Job) -> None:
     share = step.index / step.total if step and step.total else 0.0
     counted = "" if not step else f"{step.index:,} of {step.total:,}" if step.total < 10**6 else f"{share:.0%}"
     if job.state == "waiting":
-        text = f"Waiting: {queue.position(job)} before you"
+        before = queue.position(job)
+        text = f"Waiting: {before} before you" if before else "Starting"
     elif job.state == "running":
         left = job.seconds_left
         text = f"{counted}" + (f" · {left:.0f} s left" if left is not None and left >= 1 else "")

@@ -101,7 +101,7 @@ with right:
     )
     if found.bias is not None:
         st.markdown("**Bias** of each filter: what it answers where its input is all zeros")
-        st.altair_chart(charts.bars(found.bias, x="filter", y="bias", chosen=unit))
+        st.altair_chart(charts.bars(found.bias, x="filter", y="bias", chosen=unit), alt="The bias of each filter.")
 
 if not found.sees_pixels:
     st.caption(

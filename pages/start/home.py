@@ -45,7 +45,7 @@ with right:
     controls.clickable(
         charts.top_classes([names[k] for k in top], scene.probabilities[top], scene.logits[top], scene.class_name),
         "class",
-        lambda point: st.session_state.update({"class": names.index(point["class"])}),
+        lambda point: st.session_state.update({"class": point["class"]}),
         f"The likeliest class is {names[top[0]]}, at {scene.probabilities[top[0]]:.1%}; a click asks about it.",
         key="top_classes",
         width="stretch",

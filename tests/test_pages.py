@@ -1,0 +1,601 @@
+"""Every page, run without a browser: results on defaults, links, choices that stay, uploads, and "Reproduce"."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nets as small
+import numpy as np
+import pyarrow
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from engine import certificate, command, image, nets, samples
+from engine.__main__ import main as engine
+from engine.certificate import Certificate
+from ui import frame, jobs
+
+PROJECT = Path(__file__).parent.parent
+MAIN = PROJECT / "ui" / "main.py"
+PAGES = {page.path.stem: page for pages in frame.sections().values() for page in pages}
+GRADIENTS = [name for name, page in PAGES.items() if "need_gradients" in page.path.read_text("utf-8")]
+EMBEDDED = [path.stem for path in sorted(nets.SHIPPED.glob("*.onnx"))]
+PATIENCE = 60  # seconds
+MOST_BYTES, MOST_ROWS = 1_500_000, 5_000  # of one chart
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory) -> Iterator[Path]:
+    """A home of these tests' own, so that certificates are worked out once; "tiny" is a network of the user's there."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "networks").mkdir()
+    (folder / "networks" / "tiny.onnx").write_bytes(small.tiny().SerializeToString())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONVOSCOPE_HOME", str(folder))
+        yield folder
+
+
+# Opening pages --------------------------------------------------------------------------------------------------------
+
+
+def opened(page: str, **link: object) -> AppTest:
+    """A new session that follows a link to a page, once its long run has ended."""
+    at = AppTest.from_file(str(MAIN), default_timeout=PATIENCE)
+    if page != "home":
+        at.switch_page(f"../pages/{PAGES[page].path.parent.name}/{page}.py")
+    at.query_params = {key: str(value) for key, value in link.items()}
+    return run(at)
+
+
+def run(at: AppTest) -> AppTest:
+    """One more run, and another one after the job that it began."""
+    at.run()
+    if "scene" in at.session_state:
+        line = jobs.line(at.session_state["scene"].net.engine)
+        end = time.monotonic() + PATIENCE
+        if any(job.active for job in list(line.jobs.values())):
+            while any(job.active for job in list(line.jobs.values())):
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            at.run()
+    return at
+
+
+def goto(at: AppTest, page: str) -> AppTest:
+    """The same session on another page, as by the navigation."""
+    return run(at.switch_page(f"../pages/{PAGES[page].path.parent.name}/{page}.py"))
+
+
+@functools.cache
+def defaults(page: str, net: str) -> AppTest:
+    """A page as it opens. Not to be changed."""
+    return opened(page, net=net)
+
+
+def charts(at: AppTest) -> list[Any]:
+    return [found.proto for found in at.get("vega_lite_chart")]
+
+
+def tables(chart: Any) -> list[dict[str, list]]:
+    """A chart's data, as columns."""
+    return [pyarrow.ipc.open_stream(each.data.data).read_all().to_pydict() for each in chart.datasets]
+
+
+def fine(at: AppTest) -> bool:
+    """Whether the page went through; shows what it said if not."""
+    assert not at.exception, [each.value for each in at.exception]
+    assert not at.error, [each.value for each in at.error]
+    return True
+
+
+def scene(at: AppTest) -> frame.Scene:
+    return at.session_state["scene"]
+
+
+def chosen(at: AppTest, key: str) -> Any:
+    return at.get_by_key(key).value
+
+
+# Defaults -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("net", [*EMBEDDED, "tiny"])
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_shows_a_result_on_defaults(page, net):
+    at = defaults(page, net)
+    assert fine(at)
+    assert scene(at).net.name == net
+    assert f"### {PAGES[page].question}" in [each.value for each in at.main.markdown]
+    assert charts(at), "a page opens with a result"
+    assert not at.get("skeleton"), "and nothing is left out"
+    assert all(chart.alt for chart in charts(at)), "that those hear about who cannot see it"
+
+
+def test_pages_say_what_they_are():
+    assert "home" in PAGES
+    for page in PAGES.values():
+        assert page.title, page.path
+        assert page.question.endswith("?"), page.path
+
+
+@pytest.mark.parametrize("net", EMBEDDED)
+@pytest.mark.parametrize("page", PAGES)
+def test_charts_are_light(page, net):
+    assert_light(defaults(page, net))
+
+
+def assert_light(at: AppTest) -> None:
+    for chart in charts(at):
+        assert chart.ByteSize() < MOST_BYTES
+        assert sum(len(next(iter(table.values()), [])) for table in tables(chart)) <= MOST_ROWS
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_charts_of_a_large_picture_are_light(page):
+    """Noise is the worst case: it does not compress."""
+    noise = np.random.default_rng(0).random((1400, 1900, 3)).astype(np.float32)
+    at = uploaded(image.to_png(noise), page)
+    assert fine(at)
+    assert scene(at).picture.shape == noise.shape
+    assert_light(at)
+
+
+def test_pages_without_gradients_do_not_import_torch(home):
+    """Torch takes seconds and hundreds of megabytes. In a fresh process: here, other tests have imported it."""
+    pages = [str(page.path) for name, page in PAGES.items() if name not in GRADIENTS]
+    assert len(pages) >= 4
+    script = f"""
+import json, os, sys
+from streamlit.testing.v1 import AppTest
+at = AppTest.from_file({str(MAIN)!r}, default_timeout={PATIENCE}).run()
+ran = []
+for page in {pages!r}:
+    at.switch_page(os.path.relpath(page, {str(MAIN.parent)!r})).run()
+    ran.append(not at.exception and not at.error and "scene" in at.session_state)
+print(json.dumps([ran, sorted({{"torch", "sklearn", "skimage"}} & set(sys.modules))]))
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    ran, imported = json.loads(found.stdout.splitlines()[-1])
+    assert ran == [True] * len(pages), found.stderr
+    assert imported == []
+
+
+# Links ----------------------------------------------------------------------------------------------------------------
+
+LINKS = [
+    ("home", {"net": "digits", "image": "digit-7", "class": "2"}),
+    ("home", {"image": "cat", "class": "church"}),
+    ("filters", {"net": "digits", "layer": "conv2", "unit": "3", "order": "norm", "scale": "whole layer"}),
+    (
+        "activations",
+        {"net": "digits", "image": "digit-4", "layer": "relu2", "unit": "7", "at": "3, 12", "scale": "whole layer"}
+        | {"order": "maximum", "beside": "digit-9"},
+    ),
+    ("occlusion", {"net": "digits", "image": "digit-7", "class": "2", "patch": "9", "stride": "5", "fill": "white"}),
+    ("occlusion", {"net": "digits", "patch": "9", "stride": "9", "at": "1, 2", "opacity": "0.4", "scale": "0 to 1"}),
+    ("saliency", {"net": "digits", "image": "digit-7", "class": "2", "kind": "signed", "clip": "98"}),
+    ("saliency", {"net": "digits", "about": "unit", "layer": "relu2", "unit": "7", "at": "3, 12"}),
+]
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS, ids=lambda part: part if isinstance(part, str) else "-".join(part))
+def test_a_link_restores_its_state_and_stays_the_same(page, link):
+    at = opened(page, **link)
+    assert fine(at)
+    assert {key: str(chosen(at, key)).removesuffix(".0") for key in link} == link
+    assert at.query_params == link
+    assert not at.caption or not any("is no place here" in each.value for each in at.caption)
+
+
+def test_a_link_reaches_the_numbers():
+    at = opened("occlusion", net="digits", image="digit-7", **{"class": 2}, patch=9, stride=9, fill="white", at="1, 2")
+    assert (scene(at).net.name, scene(at).picture_name, scene(at).class_index) == ("digits", "digit-7", 2)
+    assert any("at (9, 18)" in each.value for each in at.markdown), "row 1 and column 2, a stride of 9 pixels each"
+    assert "patch=9, stride=9, fill='white'" in code(at, "python")
+    at = opened("activations", net="digits", layer="relu2", unit=7, at="3, 12")
+    assert any(each.value.startswith("Unit (3, 12) of channel 7 ") for each in at.caption)
+
+
+WRONG = {
+    **{"net": "nowhere", "image": "nothing", "class": "nobody", "layer": "nope", "unit": "many", "order": "chaos"},
+    **{"scale": "?", "patch": "x", "stride": "1e999", "fill": "purple", "opacity": "7", "clip": "-", "about": "you"},
+    **{"kind": "", "beside": "itself", "at": "here", "stranger": "1"},
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_wrong_values_in_a_link_are_ignored(page):
+    at, untouched = opened(page, **WRONG), defaults(page, EMBEDDED[-1])
+    assert fine(at)
+    assert scene(at).net.name == nets.FIRST
+    for widget in [*at.selectbox, *at.button_group, *at.number_input, *at.slider]:
+        assert widget.value == opened_value(page, widget.key), widget.key
+    assert untouched
+    assert set(at.query_params) <= {"at", "stranger"}, "the link that one copies is right again"
+    if "at" in {each.key for each in at.text_input}:
+        assert any("is no place here" in each.value for each in at.caption)
+
+
+def opened_value(page: str, key: str) -> Any:
+    return chosen(defaults(page, nets.FIRST), key)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_numbers_out_of_range_in_a_link(page):
+    at = opened(page, net="digits", unit=10**9, patch=-3, stride=0, at="999, 999", layer="logits", clip=5)
+    assert fine(at)
+    for widget in at.number_input:
+        assert widget.min <= widget.value <= widget.max, widget.key
+
+
+@pytest.mark.parametrize(("name", "more"), [("nowhere", False), ("resnet50", True)])
+def test_a_link_to_a_network_that_is_not_here_says_so(name, more):
+    at = opened("home", net=name)
+    assert fine(at)
+    (warning,) = at.warning
+    assert f"“{name}”" in warning.value
+    assert ("fetched" in warning.value) == more
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_onward_links_arrive(page):
+    """What a page leads on to opens in the state that the link says."""
+    at = defaults(page, "digits")
+    links = [each.proto for each in at.get("page_link")]
+    if page != "home":
+        assert links, "each page leads on to the one that answers the next question"
+    for link in links:
+        query = dict(part.split("=", 1) for part in link.query_string.replace("+", " ").replace("%2C", ",").split("&"))
+        other = opened(link.page, **query)
+        assert fine(other)
+        assert {key: str(chosen(other, key)) for key in query} == query
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS[2:4])
+def test_the_link_panel_shows_the_link(page, link):
+    at = opened(page, **link)
+    text = code(at, None)
+    assert all(f"{key}=" in text for key in link)
+
+
+# Choices that stay ----------------------------------------------------------------------------------------------------
+
+
+def test_choices_survive_a_page_switch():
+    at = opened("home", net="digits", image="digit-7")
+    at.selectbox(key="class").set_value(3)
+    at = goto(run(at), "activations")
+    at.selectbox(key="layer").set_value("conv2")
+    at.number_input(key="unit").set_value(5)
+    run(at)
+    for page in [*PAGES, *reversed(PAGES)]:
+        goto(at, page)
+        assert fine(at)
+        assert (scene(at).net.name, scene(at).picture_name, scene(at).class_index) == ("digits", "digit-7", 3), page
+        if page in ("filters", "activations"):
+            assert (chosen(at, "layer"), chosen(at, "unit")) == ("conv2", 5), page
+
+
+def test_a_word_that_another_page_uses_too_falls_back():
+    """Filters can be ordered by norm and channels of a layer cannot, under the same key."""
+    at = opened("filters", net="digits", order="norm", scale="whole layer")
+    goto(at, "activations")
+    assert fine(at)
+    assert (chosen(at, "order"), chosen(at, "scale")) == ("channel", "whole layer")
+    goto(at, "occlusion")
+    assert fine(at)
+    assert chosen(at, "scale") == "this map"
+    assert "scale" not in at.query_params
+
+
+LATE = {"layer": "stages.3.1.conv2", "unit": "200", "at": "9, 9", "class": "parachute"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_another_network_resets_what_it_does_not_have(page):
+    large = opened(page, net="imagenette")
+    late = scene(large).net.layers[-4]
+    at = opened(page, net="imagenette", layer=late.name, unit=late.shape[0] - 1, at="9, 9", about="unit", **{"class": "parachute"})
+    assert fine(at)
+    at.selectbox(key="net").set_value("digits")
+    run(at)
+    assert fine(at)
+    net = scene(at).net
+    assert net.name == "digits"
+    assert scene(at).picture_name == "digit-3"
+    assert scene(at).class_index == scene(at).probabilities.argmax()
+    for widget in at.selectbox:
+        if widget.key == "layer":
+            assert widget.value in [layer.name for layer in net.layers]
+    for widget in at.number_input:
+        assert widget.min <= widget.value <= widget.max
+    at.selectbox(key="net").set_value("imagenette")
+    assert fine(run(at))
+
+
+def test_the_likeliest_class_follows_the_picture():
+    at = opened("home", image="cat")
+    seen = set()
+    for name in ("cat", "coffee", "china", "rocket"):
+        at.selectbox(key="image").set_value(name)
+        run(at)
+        assert scene(at).picture_name == name
+        assert scene(at).class_index == scene(at).probabilities.argmax()
+        seen.add(scene(at).class_index)
+        label = at.selectbox(key="class").format_func(at.selectbox(key="class").value)
+        assert label == f"{scene(at).class_name} (likeliest)"
+    assert len(seen) > 1, "or else there was nothing to follow"
+    at.selectbox(key="class").set_value(5)
+    run(at)
+    at.selectbox(key="image").set_value("cat")
+    run(at)
+    assert scene(at).class_index == 5, "a class that was asked for stays"
+
+
+# Pictures of one's own ------------------------------------------------------------------------------------------------
+
+
+def uploaded(data: bytes, page: str = "home", name: str = "mine.png", **link: object) -> AppTest:
+    at = opened(page, image="upload", **link)
+    at.file_uploader(key="file").upload(name, data, "image/png")
+    return run(at)
+
+
+PHOTO = small.picture((30, 50))
+
+
+def test_an_upload_is_shown_on_every_page():
+    at = uploaded(image.to_png(PHOTO))
+    for page in PAGES:
+        goto(at, page)
+        assert fine(at)
+        assert scene(at).picture_name == "upload"
+        assert scene(at).picture == pytest.approx(PHOTO, abs=0.003)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"not a picture", b"", image.to_png(PHOTO)[:200], b"\x89PNG\r\n\x1a\n" + bytes(100), b"GIF89a" + bytes(30)],
+    ids=["text", "empty", "cut short", "no content", "damaged"],
+)
+@pytest.mark.parametrize("page", ["home", "occlusion"])
+def test_a_broken_upload_gets_one_sentence(page, data):
+    at = uploaded(data, page)
+    assert not at.exception
+    (error,) = at.error
+    assert re.fullmatch(r"[A-Z][^\n]*\.", error.value)
+    assert len(error.value) < 200
+    assert scene(at).picture_name == "china", "and the page goes on with the picture that suits"
+    assert charts(at)
+
+
+def test_a_good_upload_after_a_broken_one():
+    at = uploaded(b"not a picture")
+    at.file_uploader(key="file").set_value(("mine.png", image.to_png(PHOTO), "image/png"))
+    assert fine(run(at))
+    assert scene(at).picture_name == "upload"
+
+
+# Networks of one's own ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_network_without_maps(page, home):
+    """Nothing but a matrix: no convolution, no rows and columns, nothing to lay a finger on."""
+    weight = np.random.default_rng(0).normal(size=(4, 3, 12, 16))
+    (home / "networks" / "linear.onnx").write_bytes(small.linear(weight, np.zeros(4)).SerializeToString())
+    for link in ({}, {"about": "unit"}):
+        at = opened(page, net="linear", **link)
+        assert fine(at)
+        assert charts(at) or at.info, "a result, or why there is none"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_network_whose_gradients_cannot_be_had(page, home):
+    """Forward passes do not need the twin, and the pages that do say which op is missing."""
+    model = small.tiny(about=small.ABOUT)
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Softplus"
+    (home / "networks" / "softplus.onnx").write_bytes(model.SerializeToString())
+    at = opened(page, net="softplus")
+    assert not at.exception
+    if page in GRADIENTS:
+        (error,) = at.error
+        assert "Softplus" in error.value
+        assert not charts(at)
+    else:
+        assert fine(at)
+        assert charts(at)
+
+
+def test_a_file_that_is_no_network(home):
+    (home / "networks" / "broken.onnx").write_bytes(b"not a network")
+    at = opened("home", net="broken")
+    assert not at.exception
+    (error,) = at.error
+    assert re.fullmatch(r"[^\n]*broken\.onnx[^\n]*\.", error.value)
+    at.selectbox(key="net").set_value("digits")
+    assert fine(run(at)), "and one can choose another"
+
+
+# Certificates ---------------------------------------------------------------------------------------------------------
+
+FAILED = Certificate(0.5, 0.5, 15, "Tensor relu2 (Relu) differs by 5.0e-01 of its range.", "these, those")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_with_gradients_are_off_where_the_certificate_failed(page, monkeypatch):
+    monkeypatch.setattr(certificate, "recall", lambda net: FAILED)
+    at = opened(page, net="digits")
+    assert not at.exception
+    if page in GRADIENTS:
+        (error,) = at.error
+        assert FAILED.reason in error.value
+        assert not charts(at)
+    else:
+        assert fine(at)
+        assert charts(at)
+
+
+def test_there_are_pages_with_gradients():
+    assert "saliency" in GRADIENTS
+    assert "occlusion" not in GRADIENTS
+
+
+def test_a_network_is_certified_once(monkeypatch):
+    kept, asked = {}, []
+
+    def certify(net, pixels):
+        asked.append((net.name, pixels.shape))
+        return Certificate(1e-7, 1e-4, 15, "", "these, those")
+
+    monkeypatch.setattr(certificate, "recall", lambda net: kept.get(net.sha256))
+    monkeypatch.setattr(certificate, "remember", lambda net, found: kept.update({net.sha256: found}))
+    monkeypatch.setattr(certificate, "certify", certify)
+    assert fine(opened("saliency", net="digits"))
+    assert fine(opened("saliency", net="digits"))
+    assert asked == [("digits", (32, 32, 1))]
+
+
+# Reproduce ------------------------------------------------------------------------------------------------------------
+
+
+def code(at: AppTest, language: str | None) -> str:
+    """The code of that language on the page."""
+    (found,) = (each.value for each in at.code if (each.language or None) in (language, language or "plaintext"))
+    return found
+
+
+@dataclass
+class Shown:
+    """A page, the numbers that it offers for download, and what its Reproduce panel says."""
+
+    at: AppTest
+    numbers: list[np.ndarray]
+    python: str
+    shell: str
+
+
+def shown(monkeypatch, page: str, link: dict[str, Any], upload: bytes | None = None) -> Shown:
+    numbers: list[np.ndarray] = []
+    foot = frame.foot
+
+    def listen(*arguments: Any, downloads: Any = (), **more: Any) -> None:
+        numbers.clear()
+        for _, file, data, _ in downloads:
+            if file.endswith(".npz"):
+                with np.load(io.BytesIO(data() if callable(data) else data)) as arrays:
+                    numbers.extend(arrays[name] for name in arrays.files)
+        foot(*arguments, downloads=downloads, **more)
+
+    monkeypatch.setattr(frame, "foot", listen)
+    at = opened(page, **link) if upload is None else uploaded(upload, page, **link)
+    assert fine(at)
+    assert numbers, "each page with a result has its numbers for download"
+    return Shown(at, numbers, code(at, "python"), code(at, "bash"))
+
+
+REPRODUCED = [
+    *((name, {"net": "digits"}) for name in PAGES if name != "home"),
+    ("filters", {"layer": "stages.0.0.conv1"}),
+    ("activations", {"image": "cat"}),
+    ("activations", {"net": "digits", "layer": "relu2", "image": "digit-5"}),
+    ("occlusion", {"image": "coffee", "class": "church", "patch": 60, "stride": 50, "fill": "mean"}),
+    ("saliency", {"image": "cat", "class": "church"}),
+    ("saliency", {"net": "digits", "kind": "signed", "class": "4"}),
+    ("saliency", {"net": "digits", "about": "unit", "layer": "relu2", "unit": 7}),
+    ("saliency", {"net": "digits", "about": "unit", "layer": "relu2", "unit": 7, "at": "3, 12", "kind": "signed"}),
+]
+
+
+@pytest.mark.parametrize(("page", "link"), REPRODUCED, ids=[f"{page}-{'-'.join(link)}" for page, link in REPRODUCED])
+def test_python_and_the_command_line_give_the_numbers_of_the_page(page, link, monkeypatch, tmp_path):
+    check(shown(monkeypatch, page, link), tmp_path)
+
+
+def test_an_upload_is_reproduced_from_its_file(monkeypatch, tmp_path):
+    data = image.to_png(PHOTO)
+    found = shown(monkeypatch, "activations", {}, upload=data)
+    (tmp_path / "mine.png").write_bytes(data)
+    assert "your-picture.jpg" in found.python
+    for name in ("python", "shell"):
+        setattr(found, name, getattr(found, name).replace("your-picture.jpg", str(tmp_path / "mine.png")))
+    check(found, tmp_path)
+
+
+def check(found: Shown, folder: Path) -> None:
+    space: dict[str, Any] = {}
+    exec(found.python, space)  # the code that the page shows
+    by_python, _ = command.taken_apart(space["result"], "result")
+    start, *words = shlex.split(found.shell.removeprefix("python -m "))
+    assert (start, words[-2:]) == ("engine", ["--out", "result/"])
+    outcome = CliRunner().invoke(engine, [*words[:-1], str(folder / "result")], catch_exceptions=False)
+    assert outcome.exit_code == 0, outcome.output
+    with np.load(folder / "result" / "numbers.npz") as arrays:
+        by_shell = {name: arrays[name] for name in arrays.files}
+    for arrays in (by_python, by_shell):
+        assert arrays
+        for name, array in arrays.items():
+            assert any(same(array, other) for other in found.numbers), name
+    maps = [m for array in by_python.values() if array.ndim in (2, 3) for m in array.reshape(-1, *array.shape[-2:])]
+    for rows, cols, values in cells(found.at):
+        assert any(
+            rows.max() < len(m) and cols.max() < m.shape[1] and np.allclose(m[rows, cols], values, rtol=1e-3, atol=1e-6)
+            for m in maps
+        ), "what one can point at is those numbers, too"
+
+
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and np.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+def cells(at: AppTest) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(rows, cols, values) of each map on the page whose cells can be pointed at."""
+    for chart in charts(at):
+        for table in tables(chart):
+            if {"row", "col"} <= set(table):
+                (value,) = set(table) - {"row", "col", "top", "left", "bottom", "right"}
+                yield np.array(table["row"]), np.array(table["col"]), np.array(table[value])
+
+
+@pytest.mark.parametrize("page", ["activations", "occlusion", "saliency"])
+def test_maps_can_be_pointed_at(page):
+    assert list(cells(defaults(page, "digits")))
+
+
+@pytest.mark.parametrize("name", ["a layer/with spaces", "quo'te", '$HOME "x"'])
+def test_odd_names_survive_the_shell(name, tmp_path):
+    """Layers are called what their file calls them."""
+    stand_in = SimpleNamespace(net=SimpleNamespace(name="tiny"), picture_name="cat")
+    python, shell = frame.reproduce(activation_maps(), stand_in, {"layer": name})
+    words = shlex.split(shell)
+    assert words[words.index("--layer") + 1] == name
+    assert f"layer={name!r}" in python
+
+
+def activation_maps():
+    from engine.activations import activation_maps
+
+    return activation_maps
+
+
+def test_samples_have_the_names_that_links_use():
+    at = defaults("home", nets.FIRST)
+    assert set(samples.SAMPLES) <= set(at.selectbox(key="image").options)
+    Image.init()
