@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 TENSOR_LIMIT, GRADIENT_LIMIT = 1e-3, 1e-2  # relative
 # Lengths in pixel units: long ones meet the kinks of ReLUs, short ones rounding
 STEPS = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
+NOISE = 0.02  # pixels: five steps of 8-bit grey
 SHIPPED = Path(__file__).parent.parent / "exported_models" / "certificates"
 
 
@@ -86,19 +87,22 @@ def _gradient_rows(net: Net, x: np.ndarray) -> list[tuple]:
     """Directional derivatives of the strongest class's logit: along the Twin's gradient, and along random halves of it.
 
     Along the gradient alone, a wrong part at a right angle to it would go unseen; the random halves are what meets it.
-    No direction leads where the Twin's gradient is zero: black backgrounds sit on the kinks of ReLUs and on ties of
-    maxima, where differences and gradients disagree rightly.
+    No direction leads where the Twin's gradient is zero.
+
+    The picture is taken with a little noise: its flat parts, a black background say, sit on ties of maxima and on kinks
+    of ReLUs, where differences and gradients disagree rightly.
 
     Of the step lengths, the one where the two agree best counts: each is wrong for a reason of its own (see STEPS),
     and a gradient that is wrong agrees with none.
     """
     import torch
 
+    rng = np.random.default_rng(0)
+    x = x + rng.uniform(-NOISE, NOISE, x.shape).astype(np.float32)
     index = int(net.scores(x)[0].argmax())
     pixels = torch.from_numpy(x).requires_grad_()
     score = net.twin(pixels, [net.logits])[net.logits].reshape(1, -1)[0, index]
     gradient = torch.autograd.grad(score, pixels)[0].numpy().astype(np.float64)
-    rng = np.random.default_rng(0)
     rows = []
     for number in range(4):
         direction = gradient if number == 0 else gradient * (rng.random(gradient.shape) < 0.5)

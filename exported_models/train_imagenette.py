@@ -208,7 +208,7 @@ def restore(folder: pathlib.Path, checkpoint: pathlib.Path) -> tuple[nn.Module, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path, help="holds train.parquet and val.parquet")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=70)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "imagenette.onnx")
     parser.add_argument("--export-only", type=pathlib.Path, metavar="CHECKPOINT", help="weights of an earlier run")

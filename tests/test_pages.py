@@ -21,11 +21,11 @@ import numpy as np
 import pyarrow
 import pytest
 from click.testing import CliRunner
-from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from engine import certificate, command, image, nets, samples
 from engine.__main__ import main as engine
+from engine.activations import activation_maps
 from engine.certificate import Certificate
 from ui import frame, jobs
 
@@ -64,14 +64,13 @@ def opened(page: str, **link: object) -> AppTest:
 def run(at: AppTest) -> AppTest:
     """One more run, and another one after the job that it began."""
     at.run()
-    if "scene" in at.session_state:
-        line = jobs.line(at.session_state["scene"].net.engine)
+    if any(str(button.key).startswith("cancel_") for button in at.button):
+        line = jobs.line(scene(at).net.engine)
         end = time.monotonic() + PATIENCE
-        if any(job.active for job in list(line.jobs.values())):
-            while any(job.active for job in list(line.jobs.values())):
-                assert time.monotonic() < end
-                time.sleep(0.01)
-            at.run()
+        while any(job.active for job in list(line.jobs.values())):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        at.run()
     return at
 
 
@@ -84,6 +83,9 @@ def goto(at: AppTest, page: str) -> AppTest:
 def defaults(page: str, net: str) -> AppTest:
     """A page as it opens. Not to be changed."""
     return opened(page, net=net)
+
+
+COARSE = {"patch": 80, "stride": 80}  # four positions of a patch on the larger network: soon done
 
 
 def charts(at: AppTest) -> list[Any]:
@@ -148,7 +150,7 @@ def assert_light(at: AppTest) -> None:
 def test_charts_of_a_large_picture_are_light(page):
     """Noise is the worst case: it does not compress."""
     noise = np.random.default_rng(0).random((1400, 1900, 3)).astype(np.float32)
-    at = uploaded(image.to_png(noise), page)
+    at = uploaded(image.to_png(noise), page, **COARSE)
     assert fine(at)
     assert scene(at).picture.shape == noise.shape
     assert_light(at)
@@ -199,7 +201,7 @@ LINKS = [
 def test_a_link_restores_its_state_and_stays_the_same(page, link):
     at = opened(page, **link)
     assert fine(at)
-    assert {key: str(chosen(at, key)).removesuffix(".0") for key in link} == link
+    assert {key: f"{value:g}" if isinstance(value := chosen(at, key), float) else str(value) for key in link} == link
     assert at.query_params == link
     assert not at.caption or not any("is no place here" in each.value for each in at.caption)
 
@@ -215,26 +217,27 @@ def test_a_link_reaches_the_numbers():
 
 WRONG = {
     **{"net": "nowhere", "image": "nothing", "class": "nobody", "layer": "nope", "unit": "many", "order": "chaos"},
-    **{"scale": "?", "patch": "x", "stride": "1e999", "fill": "purple", "opacity": "7", "clip": "-", "about": "you"},
-    **{"kind": "", "beside": "itself", "at": "here", "stranger": "1"},
+    **{"scale": "?", "patch": "x", "stride": "y", "fill": "purple", "opacity": "7", "clip": "-", "about": "you"},
+    **{"kind": "loud", "beside": "itself", "at": "here", "stranger": "1"},
 }
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_wrong_values_in_a_link_are_ignored(page):
-    at, untouched = opened(page, **WRONG), defaults(page, EMBEDDED[-1])
+    at = opened(page, **WRONG)
     assert fine(at)
     assert scene(at).net.name == nets.FIRST
-    for widget in [*at.selectbox, *at.button_group, *at.number_input, *at.slider]:
-        assert widget.value == opened_value(page, widget.key), widget.key
-    assert untouched
-    assert set(at.query_params) <= {"at", "stranger"}, "the link that one copies is right again"
-    if "at" in {each.key for each in at.text_input}:
+    widgets = [*at.selectbox, *at.button_group, *at.number_input, *at.slider]
+    for widget in widgets:
+        assert chosen(at, widget.key) == chosen(defaults(page, nets.FIRST), widget.key), widget.key
+    assert not {widget.key for widget in widgets} & set(at.query_params), "the link that one copies is right again"
+    if any(each.key == "at" for each in at.text_input):
         assert any("is no place here" in each.value for each in at.caption)
 
 
-def opened_value(page: str, key: str) -> Any:
-    return chosen(defaults(page, nets.FIRST), key)
+@pytest.mark.parametrize("page", PAGES)
+def test_empty_values_in_a_link(page):
+    assert fine(opened(page, **dict.fromkeys(WRONG, "")))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -245,7 +248,7 @@ def test_numbers_out_of_range_in_a_link(page):
         assert widget.min <= widget.value <= widget.max, widget.key
 
 
-@pytest.mark.parametrize(("name", "more"), [("nowhere", False), ("resnet50", True)])
+@pytest.mark.parametrize(("name", "more"), [("nowhere", False), ("resnet18", True)])
 def test_a_link_to_a_network_that_is_not_here_says_so(name, more):
     at = opened("home", net=name)
     assert fine(at)
@@ -280,7 +283,7 @@ def test_the_link_panel_shows_the_link(page, link):
 
 def test_choices_survive_a_page_switch():
     at = opened("home", net="digits", image="digit-7")
-    at.selectbox(key="class").set_value(3)
+    at.selectbox(key="class").set_value("3")
     at = goto(run(at), "activations")
     at.selectbox(key="layer").set_value("conv2")
     at.number_input(key="unit").set_value(5)
@@ -302,17 +305,13 @@ def test_a_word_that_another_page_uses_too_falls_back():
     goto(at, "occlusion")
     assert fine(at)
     assert chosen(at, "scale") == "this map"
-    assert "scale" not in at.query_params
-
-
-LATE = {"layer": "stages.3.1.conv2", "unit": "200", "at": "9, 9", "class": "parachute"}
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_another_network_resets_what_it_does_not_have(page):
-    large = opened(page, net="imagenette")
-    late = scene(large).net.layers[-4]
-    at = opened(page, net="imagenette", layer=late.name, unit=late.shape[0] - 1, at="9, 9", about="unit", **{"class": "parachute"})
+    late = scene(defaults(page, "imagenette")).net.layers[-4]
+    link = {"layer": late.name, "unit": late.shape[0] - 1, "at": "9, 9", "about": "unit", "class": "parachute"}
+    at = opened(page, net="imagenette", **link, **COARSE)
     assert fine(at)
     at.selectbox(key="net").set_value("digits")
     run(at)
@@ -339,14 +338,13 @@ def test_the_likeliest_class_follows_the_picture():
         assert scene(at).picture_name == name
         assert scene(at).class_index == scene(at).probabilities.argmax()
         seen.add(scene(at).class_index)
-        label = at.selectbox(key="class").format_func(at.selectbox(key="class").value)
-        assert label == f"{scene(at).class_name} (likeliest)"
+        assert at.selectbox(key="class").options[0] == f"{scene(at).class_name} (likeliest)"
     assert len(seen) > 1, "or else there was nothing to follow"
-    at.selectbox(key="class").set_value(5)
+    at.selectbox(key="class").set_value("golf ball")
     run(at)
     at.selectbox(key="image").set_value("cat")
     run(at)
-    assert scene(at).class_index == 5, "a class that was asked for stays"
+    assert scene(at).class_name == "golf ball", "a class that was asked for stays"
 
 
 # Pictures of one's own ------------------------------------------------------------------------------------------------
@@ -362,7 +360,7 @@ PHOTO = small.picture((30, 50))
 
 
 def test_an_upload_is_shown_on_every_page():
-    at = uploaded(image.to_png(PHOTO))
+    at = uploaded(image.to_png(PHOTO), net="digits")
     for page in PAGES:
         goto(at, page)
         assert fine(at)
@@ -377,7 +375,7 @@ def test_an_upload_is_shown_on_every_page():
 )
 @pytest.mark.parametrize("page", ["home", "occlusion"])
 def test_a_broken_upload_gets_one_sentence(page, data):
-    at = uploaded(data, page)
+    at = uploaded(data, page, **COARSE)
     assert not at.exception
     (error,) = at.error
     assert re.fullmatch(r"[A-Z][^\n]*\.", error.value)
@@ -579,23 +577,18 @@ def test_maps_can_be_pointed_at(page):
     assert list(cells(defaults(page, "digits")))
 
 
-@pytest.mark.parametrize("name", ["a layer/with spaces", "quo'te", '$HOME "x"'])
-def test_odd_names_survive_the_shell(name, tmp_path):
-    """Layers are called what their file calls them."""
-    stand_in = SimpleNamespace(net=SimpleNamespace(name="tiny"), picture_name="cat")
-    python, shell = frame.reproduce(activation_maps(), stand_in, {"layer": name})
+@pytest.mark.parametrize("name", ["a layer/with spaces", "quo'te", '$(date) "x" \\', "`date`;"])
+def test_odd_names_survive_the_shell(name):
+    """Layers and networks are called what their file calls them, and a file may come from anybody."""
+    stand_in = SimpleNamespace(net=SimpleNamespace(name=name), picture_name="cat")
+    python, shell = frame.reproduce(activation_maps, stand_in, {"layer": name})
     words = shlex.split(shell)
-    assert words[words.index("--layer") + 1] == name
+    assert (words[words.index("--layer") + 1], words[words.index("--net") + 1]) == (name, name)
+    assert shlex.quote(name) in shell, "and no shell reads anything into it"
     assert f"layer={name!r}" in python
-
-
-def activation_maps():
-    from engine.activations import activation_maps
-
-    return activation_maps
+    assert f"find({name!r})" in python
 
 
 def test_samples_have_the_names_that_links_use():
     at = defaults("home", nets.FIRST)
     assert set(samples.SAMPLES) <= set(at.selectbox(key="image").options)
-    Image.init()

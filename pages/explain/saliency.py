@@ -33,7 +33,9 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     )
 
 if about == "unit":
-    name = controls.layer(net, able=lambda layer: True, default=net.last_map if any(layer.has_map for layer in net.layers) else None)
+    name = controls.layer(
+        net, able=lambda layer: True, default=net.last_map if any(layer.has_map for layer in net.layers) else None
+    )
     channels, height, width = net.layer(name).shape
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         channel = controls.number("Channel", "unit", 0, channels - 1, 0, width=140)
