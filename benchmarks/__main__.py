@@ -10,21 +10,23 @@ import click
 import torch
 
 from benchmarks import networks, occlusion, overhead
-from benchmarks.timing import machine, table
+from benchmarks.timing import Others, machine, table
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--nets", default="resnet18,squeezenet1_1", help="torchvision's names, with commas between.")
 @click.option("--rounds", type=click.IntRange(1), default=7, help="Of each comparison; what counts is their median.")
-@click.option("--quick", is_flag=True, help="A few minutes less: stride 16 instead of 8, and 3 rounds.")
+@click.option("--quick", is_flag=True, help="Less of it: stride 16 instead of 8, and 3 rounds.")
 def main(nets: str, rounds: int, quick: bool) -> None:
     """Time the engine beside Captum, and beside bare ONNX Runtime. Leave the machine alone meanwhile."""
     stride, rounds = (16, min(rounds, 3)) if quick else (8, rounds)
     click.echo(machine(f"{torch.get_num_threads()} for torch, ONNX Runtime's default (one per core)") + "\n")
+    others = Others()
     with tempfile.TemporaryDirectory() as folder:
         pairs = [networks.pair(name, Path(folder)) for name in nets.split(",")]
         _occlusion(pairs, stride, rounds)
         _overhead(pairs, 5 * rounds)
+    click.echo(f"\n{others.said()}")
 
 
 def _occlusion(pairs: list[networks.Pair], stride: int, rounds: int) -> None:

@@ -6,12 +6,13 @@ same machine; over the rounds its median.
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 
@@ -55,21 +56,42 @@ def alternate(ours: Callable, theirs: Callable, *, rounds: int, repeats: int = 1
     return Comparison(tuple(found[0]), tuple(found[1]))
 
 
+class Others:
+    """Watches how much of the machine other programs use; where the system does not say, it says nothing."""
+
+    def __init__(self):
+        self.start = self._now()
+
+    def said(self) -> str:
+        """A sentence about the time since the start, or ""."""
+        if self.start is None:
+            return ""
+        (busy, total, own), (busy_then, total_then, own_then) = self._now(), self.start
+        share = max(busy - busy_then - (own - own_then), 0) / max(total - total_then, 1e-9)
+        return f"Meanwhile, other programs used {share:.0%} of the machine's processor time."
+
+    @staticmethod
+    def _now() -> tuple[float, float, float] | None:
+        """Seconds since the system started: not idle, in all, and of this process; all cores together."""
+        try:
+            ticks = [int(word) for word in Path("/proc/stat").read_text("ascii").splitlines()[0].split()[1:9]]
+        except OSError:
+            return None
+        hertz = os.sysconf("SC_CLK_TCK")
+        idle = ticks[3] + ticks[4]
+        return (sum(ticks) - idle) / hertz, sum(ticks) / hertz, sum(os.times()[:2])
+
+
 def machine(threads: str) -> str:
     """A line that says what the numbers were measured on."""
-    import os
-
     packages = ", ".join(f"{name} {_version(name)}" for name in ("onnxruntime", "torch", "captum", "numpy"))
-    load = f"; load average at the start {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return (
         f"{_processor()}, {os.cpu_count()} cores; {platform.system()} {platform.release()}; "
-        f"Python {platform.python_version()}, {packages}; threads: {threads}{load}."
+        f"Python {platform.python_version()}, {packages}; threads: {threads}."
     )
 
 
 def _version(name: str) -> str:
-    from importlib.metadata import PackageNotFoundError, distributions
-
     try:
         return version(name).partition("+")[0]
     except PackageNotFoundError:  # ONNX Runtime is published under a name per platform

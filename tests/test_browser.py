@@ -95,10 +95,10 @@ class Visitor:
     def open(self, path: str) -> Visitor:
         self.page.goto(self.server + path)
         expect(self.page.locator("h3")).to_have_count(1)
-        return self.settle()
+        return self
 
     def settle(self) -> Visitor:
-        """Until no script runs and every chart is drawn."""
+        """Until no script runs and every chart is drawn; not while a long run goes on, which is drawn all the time."""
         self.page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
         self.page.wait_for_function(
             "() => [...document.querySelectorAll('[data-testid=stVegaLiteChart]')]"
@@ -154,7 +154,8 @@ class Cold:
 @pytest.fixture(scope="module")
 def cold(server, browser) -> Cold:
     visitor = Visitor(browser, server).open("/occlusion?image=cat&patch=40&stride=40")
-    page = visitor.page
+    visitor.sees(re.compile("^Done"))
+    page = visitor.settle().page
     page.wait_for_timeout(500)  # the dialog would come late
     found = Cold(
         page.url,
@@ -321,7 +322,7 @@ def test_nothing_is_cut_off_or_covered(visitor, width):
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_both_schemes_can_be_read(visitor, scheme):
-    me = visitor(color_scheme=scheme).open("/?net=digits")
+    me = visitor(color_scheme=scheme).open("/?net=digits").settle()
     ground, ink = me.page.evaluate(
         """() => {
             const mean = text => text.match(/[\\d.]+/g).slice(0, 3).reduce((a, b) => a + +b, 0) / 3;

@@ -24,6 +24,7 @@ from engine.zoo import FetchFailed
 log = logging.getLogger(__name__)
 
 KEPT = 64  # finished jobs whose results wait for their people to come back
+TICK = 0.8  # seconds between two looks at a run: drawing takes time from it, and a slow browser must not fall behind
 # What the engine raises for people to read; anything else is a defect of ours.
 REFUSED = (ValueError, LookupError, FetchFailed)
 
@@ -163,7 +164,7 @@ def show(device: str, job: Job, draw: Callable[[Step | None, bool], None]) -> No
     queue = line(device)
     was_active = job.active
 
-    @st.fragment(run_every=0.4 if was_active else None)
+    @st.fragment(run_every=TICK if was_active else None)
     def watch() -> None:
         with st.container(
             horizontal=True, vertical_alignment="center", height=48, border=False, key=f"job_{job.key[1]}"
