@@ -123,6 +123,18 @@ def test_cancel_takes_effect_within_a_step_and_keeps_what_is_there(line):
     assert (job.state, job.step, run.begun, run.closed) == ("cancelled", Step(3, 5, "result 3"), [1, 2, 3], 1)
 
 
+def test_a_cancelled_run_is_closed_at_once(line):
+    """Not when the garbage collector finds it: a download's lock hangs on it. Here it cannot be found."""
+    run = Run(5)
+    steps = run()
+    job = line.submit("ann", "fetch", (), lambda: steps)
+    until(lambda: run.begun)
+    line.cancel(job)
+    run.step()
+    ended(job)
+    assert (run.closed, next(steps, None)) == (1, None)
+
+
 def test_cancel_during_the_last_step_is_too_late(line):
     run = Run(2)
     job = line.submit("ann", "occlusion", (), run)
