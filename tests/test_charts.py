@@ -403,6 +403,8 @@ def test_tiles_are_where_the_sprite_has_them(count, columns):
     assert sprite.shape[1] / width == factor
     _, rows = hits(spec)
     assert [found["tile"] for found in rows] == list(range(count))
+    assert max(spec.box(found)[2] for found in rows) == height
+    assert max(spec.box(found)[3] for found in rows) == width
     covered = np.zeros(sprite.shape[:2], bool)
     for tile, found in zip(tiles, rows, strict=True):
         top, left, bottom, right = (round(place * factor) for place in spec.box(found))

@@ -149,11 +149,15 @@ def assert_light(at: AppTest) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_charts_of_a_large_picture_are_light(page):
     """Noise is the worst case: it does not compress."""
-    noise = np.random.default_rng(0).random((1400, 1900, 3)).astype(np.float32)
-    at = uploaded(image.to_png(noise), page, **COARSE)
+    at = uploaded(noise(), page, **COARSE)
     assert fine(at)
-    assert scene(at).picture.shape == noise.shape
+    assert scene(at).picture.shape == (1400, 1900, 3)
     assert_light(at)
+
+
+@functools.cache
+def noise() -> bytes:
+    return image.to_png(np.random.default_rng(0).random((1400, 1900, 3)).astype(np.float32))
 
 
 def test_pages_without_gradients_do_not_import_torch(home):
@@ -168,7 +172,8 @@ ran = []
 for page in {pages!r}:
     at.switch_page(os.path.relpath(page, {str(MAIN.parent)!r})).run()
     ran.append(not at.exception and not at.error and "scene" in at.session_state)
-print(json.dumps([ran, sorted({{"torch", "sklearn", "skimage"}} & set(sys.modules))]))
+print(json.dumps([ran, sorted({{"torch", "sklearn", "skimage"}} & set(sys.modules))]), flush=True)
+os._exit(0)  # a run may be going on, in C++, and would take it badly to see the interpreter go
 """
     found = subprocess.run(
         [sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE, check=False
@@ -373,9 +378,8 @@ def test_an_upload_is_shown_on_every_page():
     [b"not a picture", b"", image.to_png(PHOTO)[:200], b"\x89PNG\r\n\x1a\n" + bytes(100), b"GIF89a" + bytes(30)],
     ids=["text", "empty", "cut short", "no content", "damaged"],
 )
-@pytest.mark.parametrize("page", ["home", "occlusion"])
-def test_a_broken_upload_gets_one_sentence(page, data):
-    at = uploaded(data, page, **COARSE)
+def test_a_broken_upload_gets_one_sentence(data):
+    at = uploaded(data)
     assert not at.exception
     (error,) = at.error
     assert re.fullmatch(r"[A-Z][^\n]*\.", error.value)

@@ -209,8 +209,6 @@ def _chosen_class(net: Net, probabilities: np.ndarray) -> int:
     top = [names[k] for k in order[:5]]
     # By name, so that a class stays itself in another network, or is dropped where that one has none of this name.
     options = [SUGGESTED, *top, *sorted(set(names) - set(top), key=str.lower)]
-    if st.session_state.get("class") not in options:
-        st.session_state.pop("class", None)
     titles = {SUGGESTED: f"{top[0]} (likeliest)"}
     choice = st.selectbox(
         "Class", options, format_func=lambda name: titles.get(name, name), key="class", bind="query-params"
