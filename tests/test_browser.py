@@ -299,7 +299,7 @@ def test_a_broken_upload(visitor):
     expect(me.chart("top_classes")).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 1024])
 def test_nothing_is_cut_off_or_covered(visitor, width):
     me = visitor(viewport={"width": width, "height": 844})
     for name, page in PAGES.items():

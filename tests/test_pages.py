@@ -312,6 +312,17 @@ def test_a_word_that_another_page_uses_too_falls_back():
     assert chosen(at, "scale") == "this map"
 
 
+def test_a_unit_that_another_page_uses_too_falls_back():
+    """Filters shows convolutions only: the layer that Activations showed is none, and the first one has fewer units."""
+    net = scene(defaults("activations", "imagenette")).net
+    late = next(layer for layer in reversed(net.layers) if layer.has_map and layer.op != "Conv")
+    at = opened("activations", net="imagenette", layer=late.name, unit=late.shape[0] - 1)
+    assert chosen(at, "unit") == late.shape[0] - 1
+    goto(at, "filters")
+    assert fine(at)
+    assert (chosen(at, "layer"), chosen(at, "unit")) == (chosen(defaults("filters", "imagenette"), "layer"), 0)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_another_network_resets_what_it_does_not_have(page):
     late = scene(defaults(page, "imagenette")).net.layers[-4]

@@ -133,4 +133,5 @@ def panels(count: int) -> list:
 
 def panel_and_rest() -> list:
     """A panel, and a column that takes the room beside it; below it on a phone."""
-    return st.columns([charts.PANEL + 8, 2 * charts.PANEL], gap="medium")
+    row = st.container(horizontal=True, gap="medium")
+    return [row.container(width=charts.PANEL + 4), row.container()]
