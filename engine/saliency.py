@@ -27,9 +27,19 @@ def gradient(net: Net, image: np.ndarray, target: Target) -> np.ndarray:
     return found[0].permute(1, 2, 0).numpy()
 
 
+def largest(gradient: np.ndarray) -> np.ndarray:
+    """(H, W) >= 0: the largest absolute value over the channels of a gradient (H, W, C)."""
+    return np.abs(gradient).max(2)
+
+
+def signed(gradient: np.ndarray) -> np.ndarray:
+    """(H, W): the sum over the channels of a gradient (H, W, C), with its sign. Not in the paper."""
+    return gradient.sum(2)
+
+
 def saliency(net: Net, image: np.ndarray, target: Target) -> np.ndarray:
     """(H, W) >= 0: the largest absolute gradient over the channels of each pixel. Otherwise as `gradient`."""
-    return np.abs(gradient(net, image, target)).max(2)
+    return largest(gradient(net, image, target))
 
 
 def signed_saliency(net: Net, image: np.ndarray, target: Target) -> np.ndarray:
@@ -37,4 +47,4 @@ def signed_saliency(net: Net, image: np.ndarray, target: Target) -> np.ndarray:
 
     Not in the paper. Otherwise as `gradient`.
     """
-    return gradient(net, image, target).sum(2)
+    return signed(gradient(net, image, target))

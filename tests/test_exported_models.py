@@ -137,8 +137,6 @@ def test_the_photograph_network_is_exported_from_saved_weights(tmp_path, monkeyp
 
 def test_the_photograph_network_is_as_good_as_it_says():
     path = FOLDER / "imagenette.onnx"
-    if not path.exists():
-        pytest.skip(f"{path.name} has not been trained yet")
     held_out = SHARED / "data" / "imagenette160" / "val.parquet"
     if not held_out.exists():
         pytest.skip(f"the held-out photographs are not there: {held_out} (CONVOSCOPE_SHARED)")

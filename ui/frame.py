@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def _open(path: str, modified: float) -> Net:
     return Net(path)
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@st.cache_resource(max_entries=4, show_spinner=False)  # up to 96 MB each
 def _decode(digest: str, _data: bytes) -> np.ndarray:
     pixels = image.load(_data)
     pixels.flags.writeable = False
@@ -283,6 +284,17 @@ def foot(
     if explained:
         with st.expander("What am I looking at?", icon=":material/help:"):
             st.markdown(explained)
+
+
+def npz(**arrays: np.ndarray | None) -> Callable[[], bytes]:
+    """For `foot`'s downloads: the arrays that there are, packed when somebody asks for them."""
+
+    def pack() -> bytes:
+        file = io.BytesIO()
+        np.savez_compressed(file, **{name: array for name, array in arrays.items() if array is not None})
+        return file.getvalue()
+
+    return pack
 
 
 def onward(section: str, page: str, label: str, **choices: object) -> None:

@@ -4,8 +4,6 @@ A patch slides over the picture, and at each position the network is asked again
 probability falls, the patch hides something that the network needs. Sources: Zeiler & Fergus 2013.
 """
 
-import io
-
 import numpy as np
 import streamlit as st
 
@@ -114,12 +112,6 @@ jobs.show(net.engine, job, draw)
 frame.onward("explain", "saliency", "Which single pixels matter most?")
 
 
-def numbers() -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(file, probability=job.step.result, rows=rows, cols=cols)
-    return file.getvalue()
-
-
 def map_png() -> bytes:
     values = job.step.result
     return image.to_png(charts.enlarge(charts.paint(values, *charts.limits(values, signed=False), signed=False), 400))
@@ -131,7 +123,12 @@ frame.foot(
     knobs={"class_index": scene.class_index, **knobs},
     downloads=[
         ("Map (PNG)", "occlusion.png", map_png, "image/png"),
-        ("Numbers (NPZ)", "occlusion.npz", numbers, "application/octet-stream"),
+        (
+            "Numbers (NPZ)",
+            "occlusion.npz",
+            frame.npz(probability=job.step.result, rows=np.array(rows), cols=np.array(cols)),
+            "application/octet-stream",
+        ),
     ]
     if job.step
     else [],

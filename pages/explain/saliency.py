@@ -5,13 +5,11 @@ those to which the network is most sensitive here, which is not the same as what
 Sources: Simonyan 2013.
 """
 
-import io
-
 import numpy as np
 import streamlit as st
 
 from engine import image
-from engine.saliency import gradient, saliency, signed_saliency
+from engine.saliency import gradient, largest, saliency, signed, signed_saliency
 from engine.target import class_score, unit
 from ui import charts, controls, frame
 
@@ -61,11 +59,11 @@ def target(net, where: dict):
 
 asked = target(net, where)
 slope = gradients(net, scene.pixels, where)
-method = saliency if kind == "largest" else signed_saliency
-values = np.abs(slope).max(2) if kind == "largest" else slope.sum(2)
-signed = kind == "signed"
+method, reduce = (saliency, largest) if kind == "largest" else (signed_saliency, signed)
+values = reduce(slope)
+has_sign = kind == "signed"
 top = float(np.percentile(np.abs(values), percentile)) or 1.0
-bounds = (-top, top) if signed else (0.0, top)
+bounds = (-top, top) if has_sign else (0.0, top)
 
 left, middle, right = controls.panels(3)
 with left:
@@ -79,7 +77,7 @@ with middle:
     st.markdown(f"**Gradient** of {asked.title}")
     controls.still(
         charts.heatmap(
-            values, title=f"{asked.unit} per unit of pixel value", signed=signed, bounds=bounds, value_name="gradient"
+            values, title=f"{asked.unit} per unit of pixel value", signed=has_sign, bounds=bounds, value_name="gradient"
         ),
         alt="The gradient at every pixel.",
     )
@@ -91,7 +89,7 @@ with right:
         charts.heatmap(
             values,
             title=f"{asked.unit} per unit of pixel value",
-            signed=signed,
+            signed=has_sign,
             bounds=bounds,
             over=scene.picture,
             frame=scene.frame,
@@ -111,19 +109,13 @@ st.caption(
 frame.onward("explain", "occlusion", "Does hiding those pixels lower the score?")
 
 
-def numbers() -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(file, gradient=slope, map=values)
-    return file.getvalue()
-
-
 frame.foot(
     method,
     scene,
     knobs={"target": where},
     downloads=[
-        ("Map (PNG)", "saliency.png", image.to_png(charts.paint(values, *bounds, signed)), "image/png"),
-        ("Numbers (NPZ)", "saliency.npz", numbers, "application/octet-stream"),
+        ("Map (PNG)", "saliency.png", image.to_png(charts.paint(values, *bounds, has_sign)), "image/png"),
+        ("Numbers (NPZ)", "saliency.npz", frame.npz(gradient=slope, map=values), "application/octet-stream"),
     ],
     explained="""
 The map answers a local question: if this one pixel became a little brighter, how fast would the score change?

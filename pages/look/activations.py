@@ -5,8 +5,6 @@ network map, then a channel, then a cell, and see the pixels that this one unit 
 Yosinski 2015.
 """
 
-import io
-
 import numpy as np
 import streamlit as st
 
@@ -164,12 +162,6 @@ if second != "none":
             )
 
 
-def numbers() -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(file, activations=maps)
-    return file.getvalue()
-
-
 frame.foot(
     activation_maps,
     scene,
@@ -181,7 +173,7 @@ frame.foot(
             image.to_png(charts.enlarge(charts.paint(chosen_map, *bounds, signed), 300)),
             "image/png",
         ),
-        ("All maps (NPZ)", "activations.npz", numbers, "application/octet-stream"),
+        ("All maps (NPZ)", "activations.npz", frame.npz(activations=maps), "application/octet-stream"),
         ("Statistics (CSV)", "channels.csv", table.to_csv(index=False), "text/csv"),
     ],
     explained="""

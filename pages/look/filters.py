@@ -5,8 +5,6 @@ first layer the weights meet the picture's red, green and blue, so the tile show
 answers to. Sources: Krizhevsky 2012.
 """
 
-import io
-
 import numpy as np
 import streamlit as st
 
@@ -111,12 +109,6 @@ if not found.sees_pixels:
 frame.onward("look", "activations", "Where does this filter fire?", layer=found.layer, unit=unit)
 
 
-def numbers() -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(file, weights=weights, **({} if found.bias is None else {"bias": found.bias}))
-    return file.getvalue()
-
-
 frame.foot(
     filters,
     scene,
@@ -128,7 +120,7 @@ frame.foot(
             image.to_png(mosaic(np.stack([tile(k).mean(2) for k in arranged]))),
             "image/png",
         ),
-        ("Weights (NPZ)", "filters.npz", numbers, "application/octet-stream"),
+        ("Weights (NPZ)", "filters.npz", frame.npz(weights=weights, bias=found.bias), "application/octet-stream"),
     ],
     explained="""
 A convolution slides each filter over its input and adds up input × weight. A filter therefore answers most strongly
