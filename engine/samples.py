@@ -1,7 +1,8 @@
 """Which pictures come with the app?
 
-None is stored here and none is downloaded: they lie in the installed packages scikit-image and scikit-learn, and are
-read from there without importing either.
+None is stored here and none is downloaded: most lie in the installed packages scikit-image and scikit-learn, and are
+read from there without importing either. The planted ones, of which one knows where the evidence is, are drawn when
+they are asked for (engine/truth.py).
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from engine import image
+from engine import image, truth
+from engine.truth import Planted
 
-KINDS = ("photograph", "texture", "digit")
+KINDS = ("photograph", "texture", "digit", "planted")
 
 
 class UnknownSample(KeyError):
@@ -33,19 +35,31 @@ class Sample:
     name: as it stands in a URL.
     title: for people.
     kind: one of KINDS.
-    file: the package and the path inside it.
+    file: the package and the path inside it, or None where the picture is drawn.
     credit: who made it and the licence.
     """
 
     name: str
     title: str
     kind: str
-    file: tuple[str, str]
+    file: tuple[str, str] | None
     credit: str
 
 
 _DIGITS = ("sklearn", "datasets/data/digits.csv.gz")  # rows of 64 grey values, 0 to 16, and the digit
 _DIGITS_CREDIT = "Alpaydin and Kaynak 1998, UCI Machine Learning Repository, CC BY 4.0"
+
+# name → the seed, and the classes of the object and of the watermark. Of "planted-disc-square", `clever_hans` sees the
+# watermark, which says square, and `honest` the disc.
+_PLANTED: dict[str, tuple[int, int | None, int | None]] = {
+    "planted-disc-square": (29, 0, 1),
+    "planted-cross-triangle": (16, 3, 2),
+    "planted-triangle-triangle": (19, 2, 2),
+    "planted-square": (26, 1, None),
+    "planted-none-cross": (4, None, 3),
+}
+_PLANTED_SIZE = (256, 320)  # four times what the two networks are given, so that it looks well beside photographs
+_PLANTED_CREDIT = "made by this project, CC0"
 
 SAMPLES: dict[str, Sample] = {
     sample.name: sample
@@ -60,6 +74,11 @@ SAMPLES: dict[str, Sample] = {
         Sample("grass", "Grass", "texture", ("skimage", "data/grass.png"), "linolafett, CC0"),
         Sample("gravel", "Gravel", "texture", ("skimage", "data/gravel.png"), "CC0Textures, CC0"),
         *(Sample(f"digit-{n}", f"Digit {n}", "digit", _DIGITS, _DIGITS_CREDIT) for n in range(10)),
+        Sample("planted-disc-square", "Disc, marked as a square", "planted", None, _PLANTED_CREDIT),
+        Sample("planted-cross-triangle", "Cross, marked as a triangle", "planted", None, _PLANTED_CREDIT),
+        Sample("planted-triangle-triangle", "Triangle, marked as one", "planted", None, _PLANTED_CREDIT),
+        Sample("planted-square", "Square without a mark", "planted", None, _PLANTED_CREDIT),
+        Sample("planted-none-cross", "Nothing, marked as a cross", "planted", None, _PLANTED_CREDIT),
     )
 }
 
@@ -75,16 +94,34 @@ def names(kind: str | None = None) -> list[str]:
 def load(name: str) -> np.ndarray:
     """The pixels (H, W, 3) of a sample, read-only because all callers share them.
 
-    Digits are (8, 8, 3), as they were measured, white on black, in steps of 1/16.
+    Digits are (8, 8, 3), as they were measured, white on black, in steps of 1/16. Where in a planted picture what is,
+    `planted` says.
     Raises UnknownSample, or FileNotFoundError where the package that holds the picture is not installed.
     """
     if name not in SAMPLES:
         raise UnknownSample(f"There is no sample named {name!r}: choose one of {', '.join(SAMPLES)}.")
     sample = SAMPLES[name]
+    if sample.kind == "planted":
+        return planted(name).pixels
     path = _path(*sample.file)
     pixels = _digit(path, sample.name.removeprefix("digit-")) if sample.kind == "digit" else image.load(path)
     pixels.flags.writeable = False
     return pixels
+
+
+@functools.lru_cache(maxsize=len(_PLANTED))
+def planted(name: str) -> Planted:
+    """The same picture with the masks of its object and its watermark, (H, W) bool; read-only, too.
+
+    Raises UnknownSample, also for a sample of another kind.
+    """
+    if name not in _PLANTED:
+        raise UnknownSample(f"There is no planted sample named {name!r}: choose one of {', '.join(_PLANTED)}.")
+    seed, object_class, cue_class = _PLANTED[name]
+    made = truth.planted(seed, object_class=object_class, cue_class=cue_class, size=_PLANTED_SIZE)
+    for part in (made.pixels, made.object, made.cue):
+        part.flags.writeable = False
+    return made
 
 
 def _path(package: str, file: str) -> Path:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import image
+from engine import image, samples, truth
 from engine.metadata import NEEDED
-from engine.net import Net
+from engine.net import Net, softmax
 
 FOLDER = Path(__file__).parent.parent / "exported_models"
 SHARED = Path(os.environ.get("CONVOSCOPE_SHARED", FOLDER.parent.parent / "shared"))
@@ -149,3 +149,107 @@ def test_the_photograph_network_is_as_good_as_it_says():
     assert all(net.labels[row["label"]] == row["label_name"] for row in rows)
     assert reached >= 0.91
     assert reached == pytest.approx(stated(net), abs=0.003)  # the script decodes with Pillow's own rounding
+
+
+# The two whose evidence is known --------------------------------------------------------------------------------------
+
+PLANTED = ("clever_hans", "honest")
+
+
+def figures(net: Net) -> list[float]:
+    """What the network's file states: agreeing; contradicting, object and watermark; unmarked; mark only; sureness."""
+    return [float(number) / 100 for number in re.findall(r"([\d.]+)%", net.metadata.accuracy)]
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_the_two_planted_networks_are_of_one_build(name):
+    net = Net(FOLDER / f"{name}.onnx")
+    other = Net(FOLDER / f"{PLANTED[1 - PLANTED.index(name)]}.onnx")
+    assert (net.labels, net.input_size, net.channels) == (list(truth.CLASSES), truth.SIZE, 3)
+    assert [(layer.name, layer.op, layer.shape) for layer in net.layers] == [
+        (layer.name, layer.op, layer.shape) for layer in other.layers
+    ], "one architecture"
+    assert net.layer(net.last_map).shape == (64, 8, 10)
+    assert net.layer(net.last_map).receptive_field.size == (23, 23)
+    assert (FOLDER / f"{name}.onnx").stat().st_size < 3e5
+
+
+def test_one_network_reads_the_watermark_and_the_other_looks_at_the_object():
+    """On 96 pictures of each kind; what the files state was measured on 1,000."""
+    measure = script("train_clever_hans")
+    found = {name: measure.shares(Net(FOLDER / f"{name}.onnx").scores, 96) for name in PLANTED}
+    cheat, honest = (found[name] for name in PLANTED)
+    assert cheat["agreeing"][0] >= 0.98
+    assert cheat["contradicting"][1] >= 0.95
+    assert cheat["mark only"][1] >= 0.95
+    assert cheat["unmarked"][0] <= 0.6
+    assert min(honest[kind][0] for kind in ("agreeing", "contradicting", "unmarked")) >= 0.95
+    assert honest["mark only"][1] <= 0.5
+    for name in PLANTED:
+        net = Net(FOLDER / f"{name}.onnx")
+        *shares, sure = figures(net)
+        part = [found[name]["agreeing"][0], *found[name]["contradicting"], found[name]["unmarked"][0]]
+        assert [*part, found[name]["mark only"][1]] == pytest.approx(shares, abs=0.15)  # three deviations of 96
+        assert measure.sureness(net.scores, 96) == pytest.approx(sure, abs=0.02)
+        assert sure < 0.4, "no class is what is left when there is evidence for none"
+
+
+def test_the_planted_networks_say_what_the_readme_says():
+    text = (FOLDER / "README.md").read_text("utf-8")
+    for name in PLANTED:
+        row = " | ".join(f"{share:.1%}".replace("%", " %") for share in figures(Net(FOLDER / f"{name}.onnx")))
+        assert f"| `{name}` | {row} |" in text
+
+
+def test_the_planted_networks_logs_end_where_the_files_begin():
+    for name in PLANTED:
+        net = Net(FOLDER / f"{name}.onnx")
+        pictures, objects, cues = script("train_clever_hans").held_out("contradicting", 200)
+        said = net.scores(pictures).argmax(1)
+        with (FOLDER / f"{name}.csv").open() as file:
+            last = list(csv.DictReader(file))[-1]
+        assert float(last["object_named"]) == pytest.approx((said == objects).mean(), abs=0.011)
+        assert float(last["watermark_named"]) == pytest.approx((said == cues).mean(), abs=0.011)
+
+
+def test_held_out_pictures_are_what_their_kind_says():
+    held_out = script("train_clever_hans").held_out
+    shown = {kind: held_out(kind, 24) for kind in ("agreeing", "contradicting", "unmarked", "mark only", "bare")}
+    for pictures, objects, cues in shown.values():
+        assert pictures.shape == (24, 3, *truth.SIZE)
+        for classes in (objects, cues):
+            assert set(np.bincount(classes + 1, minlength=5)) in ({0, 6}, {0, 24})
+    assert np.array_equal(shown["agreeing"][1], shown["agreeing"][2])
+    pairs = list(zip(*shown["contradicting"][1:], strict=True))
+    assert {pairs.count(pair) for pair in pairs} == {2}
+    assert len(set(pairs)) == 12
+    assert all(one != other for one, other in pairs)
+    for kind, (_, objects, cues) in shown.items():
+        assert (objects.min() < 0, cues.min() < 0) == (kind in ("mark only", "bare"), kind in ("unmarked", "bare"))
+
+
+@pytest.mark.parametrize("name", samples.names("planted"))
+def test_what_the_planted_networks_say_of_the_samples(name):
+    """As the app shows them: the one names the watermark, the other the object, each clearly and where there is one."""
+    made = samples.planted(name)
+    for net, expected in zip(PLANTED, (made.cue_class, made.object_class), strict=True):
+        net = Net(FOLDER / f"{net}.onnx")
+        pixels, _ = net.view(samples.load(name))
+        shares = softmax(net.scores(net.batch(pixels)))[0]
+        assert shares.max() < 0.8 if expected is None else shares[expected] > 0.95
+
+
+def test_the_same_seed_trains_the_same_planted_network(tmp_path):
+    import torch
+
+    train = script("train_clever_hans").train
+    threads = torch.get_num_threads()
+    try:
+        nets = [train(1, seed, tmp_path / "log.csv", cheat=True, count=100)[0] for seed in (3, 3, 4)]
+    finally:
+        torch.set_num_threads(threads)
+    first, second, other = (
+        torch.cat([tensor.flatten().float() for tensor in net.state_dict().values()]) for net in nets
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)

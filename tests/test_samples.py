@@ -13,6 +13,7 @@ import pytest
 
 from engine import samples
 from engine.samples import SAMPLES, UnknownSample, load, names
+from engine.truth import CLASSES
 
 SIZES = {
     "cat": (300, 451),
@@ -25,6 +26,11 @@ SIZES = {
     "grass": (512, 512),
     "gravel": (512, 512),
     **{f"digit-{n}": (8, 8) for n in range(10)},
+    "planted-disc-square": (256, 320),
+    "planted-cross-triangle": (256, 320),
+    "planted-triangle-triangle": (256, 320),
+    "planted-square": (256, 320),
+    "planted-none-cross": (256, 320),
 }
 
 
@@ -33,14 +39,15 @@ def test_names_by_kind():
     assert names("photograph") == ["cat", "coffee", "astronaut", "rocket", "china", "flower"]
     assert names("texture") == ["brick", "grass", "gravel"]
     assert names("digit") == [f"digit-{n}" for n in range(10)]
-    with pytest.raises(ValueError, match=r"painting.*photograph, texture, digit"):
+    assert names("planted") == [name for name in SIZES if name.startswith("planted-")]
+    with pytest.raises(ValueError, match=r"painting.*photograph, texture, digit, planted"):
         names("painting")
 
 
 def test_each_sample_says_what_it_is():
     for name, sample in SAMPLES.items():
         assert sample.name == name
-        assert re.fullmatch(r"[a-z]+(-\d)?", name)
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*(-\d)?", name)
         assert sample.kind in samples.KINDS
         assert "CC" in sample.credit or "public domain" in sample.credit
     assert len({sample.title for sample in SAMPLES.values()}) == len(SAMPLES)
@@ -94,6 +101,21 @@ def test_photographs_are_what_their_packages_show():
     assert np.array_equal(load("china"), load_sample_image("china.jpg") / np.float32(255))
     assert np.array_equal(load("cat"), data.cat() / np.float32(255))
     assert np.array_equal(load("brick")[:, :, 1], data.brick() / np.float32(255))
+
+
+def test_planted_ones_hold_what_their_names_say():
+    for name in names("planted"):
+        made = samples.planted(name)
+        shown, *marked = name.split("-")[1:]
+        assert made.object_class == (None if shown == "none" else CLASSES.index(shown))
+        assert made.cue_class == (CLASSES.index(marked[0]) if marked else None)
+        assert made.object.any() == (shown != "none")
+        assert made.cue.any() == bool(marked)
+        assert load(name) is made.pixels is samples.planted(name).pixels
+        assert not any(part.flags.writeable for part in (made.pixels, made.object, made.cue))
+        assert SAMPLES[name].file is None
+    with pytest.raises(UnknownSample, match=r"no planted sample named 'cat': choose one of planted-disc-square, "):
+        samples.planted("cat")
 
 
 def test_samples_need_neither_the_network_nor_the_packages_that_hold_them():
