@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks import networks, occlusion, overhead
+from benchmarks import explain, networks, occlusion, overhead
 from benchmarks.timing import Others, machine, table
 
 
@@ -17,15 +17,22 @@ from benchmarks.timing import Others, machine, table
 @click.option("--nets", default="resnet18,squeezenet1_1", help="torchvision's names, with commas between.")
 @click.option("--rounds", type=click.IntRange(1), default=7, help="Of each comparison; what counts is their median.")
 @click.option("--quick", is_flag=True, help="Less of it: stride 16 instead of 8, and 3 rounds.")
-def main(nets: str, rounds: int, quick: bool) -> None:
-    """Time the engine beside Captum, and beside bare ONNX Runtime. Leave the machine alone meanwhile."""
+@click.option("--only", default="occlusion,explain,overhead", help="Which of these tables.")
+@click.option("--large", default="vgg16", help="Networks on which only the quick methods of `explain` are timed.")
+def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
+    """Time the engine beside its peers, and beside bare ONNX Runtime. Leave the machine alone meanwhile."""
     stride, rounds = (16, min(rounds, 3)) if quick else (8, rounds)
     click.echo(machine(f"{torch.get_num_threads()} for torch, ONNX Runtime's default (one per core)") + "\n")
     others = Others()
     with tempfile.TemporaryDirectory() as folder:
         pairs = [networks.pair(name, Path(folder)) for name in nets.split(",")]
-        _occlusion(pairs, stride, rounds)
-        _overhead(pairs, 5 * rounds)
+        if "occlusion" in only:
+            _occlusion(pairs, stride, rounds)
+        if "explain" in only:
+            more = [networks.pair(name, Path(folder)) for name in filter(None, large.split(","))]
+            _explain(pairs, more, rounds)
+        if "overhead" in only:
+            _overhead(pairs, 5 * rounds)
     click.echo(f"\n{others.said()}")
 
 
@@ -55,6 +62,18 @@ def _occlusion(pairs: list[networks.Pair], stride: int, rounds: int) -> None:
     click.echo(table(head, rows) + "\n")
     click.echo("Captum's milliseconds per position by `perturbations_per_eval`; the best one is used above:\n")
     click.echo(table(["network", *map(str, occlusion.SIZES)], sweeps) + "\n")
+
+
+def _explain(pairs: list[networks.Pair], large: list[networks.Pair], rounds: int) -> None:
+    rows = []
+    for pair, slow in [*((pair, True) for pair in pairs), *((pair, False) for pair in large)]:
+        for case, share, timed in explain.compare(pair, rounds=rounds, slow=slow):
+            ours, theirs = (f"{statistics.median(side) * 1e3:.1f} ms" for side in (timed.ours, timed.theirs))
+            ratios = f"**{timed.ratio:.2f}×** ({min(timed.ratios):.2f} to {max(timed.ratios):.2f})"
+            rows.append((pair.name, case.what, case.peer, ours, theirs, ratios, f"{case.goal}×", f"{share:.0e}"))
+    click.echo(f"### Maps of evidence ({rounds} rounds, {max(rounds // 2, 1)} of the slow ones)\n")
+    head = ["network", "method", "beside", "Convoscope", "peer", "faster by", "goal", "difference, of the range"]
+    click.echo(table(head, rows) + "\n")
 
 
 def _overhead(pairs: list[networks.Pair], rounds: int) -> None:

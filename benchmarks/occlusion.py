@@ -16,6 +16,7 @@ from captum.attr import Occlusion
 from benchmarks.networks import Pair
 from benchmarks.timing import Comparison, alternate, seconds
 from engine import occlusion, samples
+from engine.fill import blank
 
 PATCH, FILL, PICTURE = 16, "grey", "cat"
 SIZES = (1, 4, 8, 16, 32, 64)  # of Captum's batches
@@ -30,7 +31,7 @@ class Case:
         self.image, _ = self.net.view(samples.load(PICTURE))
         batch = self.net.batch(self.image)
         self.class_index = int(self.net.scores(batch)[0].argmax())
-        filled = np.broadcast_to(occlusion.fill_value(self.image, FILL)[:, None, None], batch.shape)
+        filled = self.net.batch(blank(self.image, FILL))
         self.input = torch.from_numpy(self.net.normalise(batch))
         self.baseline = torch.from_numpy(self.net.normalise(filled))
         self.captum = Occlusion(lambda x: torch.softmax(self.module(x), 1))
@@ -94,5 +95,5 @@ def compare(pair: Pair, *, stride: int, rounds: int) -> dict[str, object]:
         "difference": difference,
         "share": share,
         "positions": case.positions,
-        "batch": min(occlusion.batch_size(pair.net), case.positions),
+        "batch": min(pair.net.batch_size, case.positions),
     }

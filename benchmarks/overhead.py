@@ -34,8 +34,8 @@ def cases(net: Net) -> Iterator[tuple[str, Callable[[], object], Callable[[], ob
     many = np.repeat(one, BATCH, 0)
     layer = middle_layer(net)
     whole = _bare(net.path.read_bytes())
-    part = _bare(net._cut([layer]).SerializeToString())
     source = net.graph.input
+    part = _bare(net._cut([layer], {source: one}).SerializeToString())
 
     def tapped() -> tuple:
         return net.activations(one, [layer])[layer], unit_window(net, layer, 0, 0)

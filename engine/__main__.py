@@ -7,12 +7,13 @@ import errno
 import json as jsons
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from engine import certificate as certificates
-from engine import command, nets, zoo
+from engine import command, nets, trials, zoo
 from engine.net import Net
 from engine.samples import UnknownSample
 
@@ -233,6 +234,33 @@ def classify(net: str, image: str, top: int) -> None:
     order = (-logits).argsort(kind="stable")[:top]
     rows = [(f"{shares[k]:.1%}".rjust(11), f"{logits[k]:.3f}".rjust(8), int(k), network.labels[k]) for k in order]
     click.echo(_table(rows, ["probability", "   logit", "class", "label"]))
+
+
+@main.command()
+@click.argument("net")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--methods", default=trials.USUAL, show_default=True, help="Titles of maps of evidence, commas between.")
+@click.option("--class", "class_", metavar="CLASS", help="Ask about this one.  [default: each picture's likeliest]")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+@click.option("--seed", default=0, show_default=True, help="Of what is random in the measures.")
+def faithful(net: str, folder: Path, methods: str, class_: str | None, out: Path, seed: int) -> None:
+    """Measure maps of evidence on all pictures of FOLDER: insertion, deletion, drop, infidelity, and the truth.
+
+    Where NAME.mask.png lies beside NAME.jpg, white where the thing is, maps are scored against it, too. Writes
+    pictures.csv (a row per picture and method) and summary.csv (means with 95 % confidence intervals).
+    """
+    network = Net(nets.find(net))
+    asked = None if class_ is None else network.class_index(class_)
+    given = trials.folder(network, folder, asked)
+    step = None
+    for step in command.shown(trials.trials_steps(network, given, methods.split(","), seed=seed), "faithful"):  # noqa: B007
+        pass
+    out.mkdir(parents=True, exist_ok=True)
+    table = trials.summary(step.result)
+    step.result.to_csv(out / "pictures.csv", index=False)
+    table.to_csv(out / "summary.csv", index=False)
+    columns = list(table.columns)
+    click.echo(_table([[*row[:2], *(f"{v:.4g}" for v in row[2:5]), row[5]] for row in table.values.tolist()], columns))
 
 
 if __name__ == "__main__":

@@ -174,6 +174,18 @@ def recall(net: Net) -> Certificate | None:
     return None
 
 
+def known(net: Net) -> Certificate:
+    """The certificate that is kept, or else a new one, which is kept from now on."""
+    found = recall(net)
+    if found is None:
+        from engine import samples
+
+        # On a photograph for all nets, as the command line does it: a flat black ground has ties in every pool.
+        found = certify(net, net.view(samples.load("china"))[0])
+        remember(net, found)
+    return found
+
+
 def remember(net: Net, found: Certificate, folder: Path | None = None) -> None:
     """Keep a certificate in the user's cache folder (or in `folder`), for `recall`."""
     folder = folder or home() / "certificates"

@@ -1,8 +1,8 @@
 """Which methods does the engine have, and how is one run without writing Python?
 
 Nothing is registered. A method is a public function of a module in engine/ whose first parameter is `net`, whose other
-parameters without a default are ones that a command line can give (`image`, `class_index`, `target`, `layer`, or a
-plain number or word), and which is declared to return numbers: an array, arrays by name, a table, or a dataclass that
+parameters without a default are ones that a command line can give (`image`, `target`, `layer`, or a plain number or
+word), and which is declared to return numbers: an array, arrays by name, a table, or a dataclass that
 holds some. Where `x_steps` stands beside `x`, that is what runs: it shows progress, and stopped early it has a partial
 result; the last of its steps holds what `x` returns. Commands written out in engine/__main__.py come before methods of
 the same name.
@@ -38,9 +38,9 @@ from engine import target as targets
 from engine.net import Net, softmax
 from engine.step import Step
 
-GIVEN = ("net", "image", "class_index", "target", "layer")  # parameters that are made from options of other names
+GIVEN = ("net", "image", "target", "layer")  # parameters that are made from options of other names
 PLAIN = {"int": int, "float": float, "str": str, "bool": bool}  # annotations whose values can be typed
-ARRAYS = ("np.ndarray", "pd.DataFrame")
+ARRAYS = ("np.ndarray", "pd.DataFrame", "Evidence", "dict[str, np.ndarray]")
 INTERRUPTED = 130  # the exit status that shells give to a program ended by Ctrl-C
 
 
@@ -118,7 +118,7 @@ def _parts(annotation: Any) -> list[str]:
 
 
 def _gives_numbers(annotation: Any, module: types.ModuleType) -> bool:
-    if annotation in (*ARRAYS, "dict[str, np.ndarray]"):
+    if annotation in ARRAYS:
         return True
     made = getattr(module, str(annotation), None)
     return dataclasses.is_dataclass(made) and any(
@@ -168,11 +168,14 @@ def options(method: Method) -> list[click.Option]:
         click.Option(["--net"], required=True, metavar="NET", help="Network: a name that `nets` lists, or a file."),
         click.Option(["--image"], required=sees, metavar="PIC", help=f"Picture: a file, or a sample's name{unseen}."),
         click.Option(["--out"], required=True, type=folder, help="Folder to write to."),
+        click.Option(["--output"], metavar="OUTPUT", help="The network's output to ask.  [default: the first]"),
     ]
-    if method.takes & {"class_index", "target"}:
-        found.append(
-            click.Option(["--class", "class_"], metavar="CLASS", help="Number or label.  [default: the likeliest one]")
-        )
+    if "target" in method.takes:
+        margin = "Ask how far the class is ahead of this one."
+        found += [
+            click.Option(["--class", "class_"], metavar="CLASS", help="Number or label.  [default: the likeliest one]"),
+            click.Option(["--against"], metavar="CLASS", help=margin),
+        ]
     if "layer" in method.takes:
         default = "[default: the last map before pooling]"
         found.append(click.Option(["--layer"], metavar="LAYER", help=f"A layer that `inspect` lists.  {default}"))
@@ -225,22 +228,32 @@ def picture(given: str) -> Picture:
     return Picture(Path(given).name, hashlib.sha256(data).hexdigest(), pictures.load(data))
 
 
-def run(method: Method, *, net: str, image: str | None, out: Path, class_: str | None = None, **given: Any) -> str:
+def run(
+    method: Method,
+    /,
+    *,
+    net: str,
+    image: str | None,
+    out: Path,
+    output: str | None = None,
+    class_: str | None = None,
+    **given: Any,
+) -> str:
     """Run one method and write its result to the folder `out`. Returns a sentence if it was stopped early, or ""."""
-    network = Net(nets.find(net))
+    network = Net(nets.find(net), output=output)
     seen = picture(image) if image else None
     view = network.view(seen.pixels)[0] if seen else None
     asked: dict[str, Any] = {}  # what the options came to, for the record
     arguments: dict[str, Any] = {"net": network}
     if "image" in method.takes:
         arguments["image"] = view
-    if "class_index" in method.takes:
-        arguments["class_index"] = _class(network, view, class_)
-        asked["class"] = {"index": arguments["class_index"], "label": network.labels[arguments["class_index"]]}
     if "target" in method.takes:
         unit = {part: given.pop(f"target_{part}") for part in ("layer", "channel", "row", "col")}
-        arguments["target"] = target = _target(network, view, class_, unit)
-        asked["target"] = {"title": target.title, "unit": target.unit}
+        arguments["target"] = target = _target(network, view, class_, given.pop("against"), unit)
+        if isinstance(target, int):  # what the method reads of a class, its logit or its probability, is its own affair
+            asked["class"] = {"index": target, "label": network.labels[target]}
+        else:
+            asked["target"] = {"title": target.title, "unit": target.unit}
     if "layer" in method.takes:
         arguments["layer"] = given.pop("layer") or network.last_map
         asked["layer"] = arguments["layer"]
@@ -252,7 +265,7 @@ def run(method: Method, *, net: str, image: str | None, out: Path, class_: str |
     record = {
         "command": method.name,
         "function": f"{method.function.__module__}.{method.function.__name__}",
-        "net": {"name": network.name, "sha256": network.sha256},
+        "net": {"name": network.name, "sha256": network.sha256, "output": network.output},
         **({"image": _identity(seen)} if seen else {}),
         **asked,
         "knobs": given,
@@ -280,10 +293,13 @@ def _class(net: Net, view: np.ndarray | None, wanted: str | None) -> int:
     return int(net.scores(net.batch(view))[0].argmax())
 
 
-def _target(net: Net, view: np.ndarray | None, class_: str | None, unit: dict[str, Any]) -> targets.Target:
+def _target(
+    net: Net, view: np.ndarray | None, class_: str | None, against: str | None, unit: dict[str, Any]
+) -> targets.Target | int:
     if all(value is None for value in unit.values()):
-        return targets.class_score(net, _class(net, view, class_))
-    if class_ is not None:
+        index = _class(net, view, class_)
+        return index if against is None else targets.class_margin(net, index, against)
+    if class_ is not None or against is not None:
         raise click.UsageError("A target is a --class, or a --layer with a --channel, not both.")
     if unit["layer"] is None or unit["channel"] is None:
         raise click.UsageError("A unit needs both a --layer and a --channel.")
@@ -333,7 +349,9 @@ def taken_apart(result: Any, name: str) -> tuple[dict[str, np.ndarray], dict[str
             arrays[field.name] = value
         elif isinstance(value, pd.DataFrame):
             arrays |= {f"{field.name}.{key}": column for key, column in taken_apart(value, "")[0].items()}
-        elif isinstance(value, str | int | float | bool):
+        elif isinstance(value, Mapping) and any(isinstance(each, np.ndarray) for each in value.values()):
+            arrays |= value
+        elif isinstance(value, str | int | float | bool | Mapping):
             facts[field.name] = value
     return arrays, facts
 

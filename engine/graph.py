@@ -46,6 +46,24 @@ class Graph:
                 missing.update(name for name in node.inputs if name and name not in given)
         return tuple(reversed(chosen))
 
+    def behind(self, name: str) -> frozenset[str]:
+        """The tensors that depend on `name`, and itself."""
+        found = {name}
+        for node in self.nodes:
+            if found.intersection(node.inputs):
+                found.update(output for output in node.outputs if output)
+        return frozenset(found)
+
+    def frontier(self, name: str, wanted: Collection[str]) -> tuple[str, ...]:
+        """What has to be given to compute `wanted` from `name` on without the picture: `name`, and what by-passes it.
+
+        Only the arms of skip connections by-pass, and what is wanted itself and lies elsewhere; mostly there are none.
+        """
+        behind = self.behind(name)
+        nodes = [node for node in self.needed(wanted, {name}) if behind.intersection(node.outputs)]
+        used = [*wanted, *(i for node in nodes for i in node.inputs)]
+        return (name, *dict.fromkeys(i for i in used if i in self.from_input and i not in behind))
+
     def producer(self, name: str) -> Node | None:
         """The node whose output is `name`; None for the input and the constants."""
         return next((node for node in self.nodes if name in node.outputs), None)

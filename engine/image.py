@@ -229,6 +229,16 @@ def fit(image: np.ndarray, size: tuple[int, int], *, crop: float = 1.0, channels
     return np.ascontiguousarray(np.clip(pixels, 0, 1)), frame
 
 
+def resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Stretch a map (h, w) or (h, w, C) to `size` (H, W): bilinear between the cells' centres; smaller, antialiased."""
+    height, width = values.shape[:2]
+    rest = values.shape[2:]
+    tall = _resample(values.reshape(height, -1), 0, height, size[0]).reshape(size[0], width, -1)
+    flat = tall.transpose(1, 0, 2).reshape(width, -1)
+    wide = _resample(flat, 0, width, size[1]).reshape(size[1], size[0], -1)
+    return np.ascontiguousarray(wide.transpose(1, 0, 2)).reshape(*size, *rest)
+
+
 def _resample(values: np.ndarray, start: float, extent: float, count: int) -> np.ndarray:
     """Scale the rows from start to start + extent of (n, m) to (count, m): bilinear, antialiased, in float32.
 

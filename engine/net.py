@@ -12,7 +12,7 @@ import logging
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnxruntime
 
 from engine import graph as graphs
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEFAULT_SIZE = 224  # pixels a side, where neither the graph nor its metadata says
-SESSIONS = 4  # tapped sessions kept per net; each holds a copy of the weights up to its layer
+SESSIONS = 4  # cut sessions kept per net; each holds a copy of its part's weights
+BATCH_BYTES = 256 * 2**20  # that one batch's largest tensor may take
 PASS_THROUGH = frozenset(["Identity", "Dropout", "Cast"])  # their output shows nothing that their input does not
 
 
@@ -68,13 +70,16 @@ class Net:
     """One network, read from `path`; see the module's first lines. Safe to share between threads; nothing in it
     changes.
 
-    Raises BadNetwork where the file cannot be opened as a picture classifier.
+    output: which of the graph's outputs holds the scores, where there are several; by default the first one.
+    content: the file's bytes, where they do not lie at `path`.
+    Raises BadNetwork where the file cannot be opened as a picture classifier, or has no such output.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, *, output: str | None = None, content: bytes | None = None):
         self.path = Path(path)
+        self._wanted = output
         try:
-            content = self.path.read_bytes()
+            content = self.path.read_bytes() if content is None else content
             model = onnx.load_model_from_string(content)
         except FileNotFoundError as error:
             raise BadNetwork(f"There is no file {self.path.name}.") from error
@@ -84,7 +89,7 @@ class Net:
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.notes: list[str] = []  # what a person should know about how this net was opened
         self._lock = threading.Lock()
-        self._tapped: OrderedDict[frozenset[str], onnxruntime.InferenceSession] = OrderedDict()
+        self._tapped: OrderedDict[tuple, onnxruntime.InferenceSession] = OrderedDict()
         try:
             self._open(model, content)
         except BadNetwork:
@@ -101,7 +106,7 @@ class Net:
             raise BadNetwork(f"{self.path.name} is not an ONNX file, or it holds no network.")
         if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
             raise BadNetwork(f"{self.path.name} keeps its weights in another file; save it as a single one.")
-        shape, self._fixed_batch = self._input_shape(model)
+        shape, self.fixed_batch = self._input_shape(model)  # how many pictures at a time; 0 where it is free
         self.metadata = metadatas.read(model, shape[1])
         if self.metadata.missing:
             self.notes.append(self._defaults_said())
@@ -112,9 +117,13 @@ class Net:
         self._shift = (np.array(self.metadata.mean, np.float32)).reshape(-1, 1, 1) * self._scale
         self.graph = graphs.read(model, shape)
         self._model = model
+        self.outputs = self.graph.outputs
+        self.output = self._wanted or self.outputs[0]
+        if self.output not in self.outputs:
+            raise BadNetwork(f"{self.path.name} has no output {self.output!r}; it has {', '.join(self.outputs)}.")
         self._scores_session = self._session(content)
         try:  # only a run shows whether weights, channels and size go together
-            self._run(self._scores_session, self.graph.outputs[:1], np.zeros(shape, np.float32))
+            self._run(self._scores_session, [self.output], self._feed(np.zeros(shape, np.float32)))
         except Exception as error:
             size = " x ".join(map(str, self.input_size))
             raise BadNetwork(
@@ -176,8 +185,8 @@ class Net:
 
     @cached_property
     def logits(self) -> str:
-        """The tensor with the classes' scores: the first output, or what goes into the softmax that ends the graph."""
-        name = self.graph.outputs[0]
+        """The tensor with the classes' scores: the output, or what goes into the softmax that ends the graph."""
+        name = self.output
         while (node := self.graph.producer(name)) is not None:
             shape = self.graph.shapes.get(name, ())
             if node.op in PASS_THROUGH:
@@ -186,7 +195,7 @@ class Net:
                 return node.inputs[0]
             else:
                 break
-        return self.graph.outputs[0]
+        return self.output
 
     @cached_property
     def layers(self) -> list[Layer]:
@@ -220,6 +229,16 @@ class Net:
                 return layer.name
         raise UnknownLayer(f"{self.name} has no layer with rows and columns.")
 
+    def map_layer(self, name: str | None = None) -> Layer:
+        """The layer called `name`, by default the last with rows and columns before pooling.
+
+        Raises UnknownLayer, also where the layer has no rows and columns.
+        """
+        layer = self.layer(self.last_map if name is None else name)
+        if not layer.has_map:
+            raise UnknownLayer(f"Layer {layer.name} of {self.name} has no rows and columns to make a map of.")
+        return layer
+
     def class_index(self, wanted: int | str) -> int:
         """A class's number from its number or its label. Raises UnknownClass."""
         if isinstance(wanted, str) and wanted in self.labels:
@@ -246,26 +265,41 @@ class Net:
                 raise ValueError(f"{self.name} sees pictures of {wanted}, not {image.shape}; Net.view makes one.")
         return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2), np.float32)
 
+    @cached_property
+    def batch_size(self) -> int:
+        """How many pictures should go into one forward pass, by the memory that the largest tensor takes."""
+        largest = max(int(np.prod(layer.shape)) for layer in self.layers)
+        return int(np.clip(BATCH_BYTES // (4 * largest), 1, 64))
+
     # Forward passes -----------------------------------------------------------------------------------------------
 
     def scores(self, batch: np.ndarray) -> np.ndarray:
         """Logits (B, K) float32 of a batch (B, C, H, W) of pixels in [0, 1]."""
-        if self.logits == self.graph.outputs[0]:
-            (out,) = self._run(self._scores_session, [self.logits], batch)
-        else:
-            out = self.activations(batch, [self.logits])[self.logits]
-        return out.reshape(len(batch), -1)
+        return self.activations(batch, [self.logits])[self.logits].reshape(len(batch), -1)
 
     def activations(self, batch: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
         """The named tensors for a batch (B, C, H, W) of pixels; nothing behind the last of them is computed.
 
         Raises UnknownLayer.
         """
+        names = list(names)
+        feed = self._feed(batch)
+        if names == [self.output]:
+            return {self.output: self._run(self._scores_session, names, feed)[0]}
+        return self.resume(feed, names)
+
+    def resume(self, start: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
+        """The named tensors, computed from the tensors of `start` on: the graph is entered in the middle.
+
+        start: (B, …) by name; it has to hold all that `Graph.frontier` lists. Raises UnknownLayer.
+        """
         names = list(dict.fromkeys(names))
         for name in names:
             if name not in self.graph.from_input:
                 raise UnknownLayer(f"{self.name} has no tensor {name!r} that depends on the picture.")
-        return dict(zip(names, self._run(self._tap(frozenset(names)), names, batch), strict=True))
+        made = [name for name in names if name not in start]
+        found = dict(zip(made, self._run(self._tap(made, start), made, start), strict=True)) if made else {}
+        return {name: found[name] if name in found else start[name] for name in names}
 
     def normalise(self, batch: np.ndarray) -> np.ndarray:
         """(batch - mean) / std, as the network wants it: pixels in [0, 1] to the graph's input."""
@@ -275,46 +309,71 @@ class Net:
         out -= self._shift
         return out
 
-    def _run(self, session: onnxruntime.InferenceSession, names: Sequence[str], batch: np.ndarray) -> list[np.ndarray]:
-        data = self.normalise(batch)
-        step = self._fixed_batch or len(data)
+    def _feed(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        return {self.graph.input: self.normalise(batch)}
+
+    def _run(
+        self, session: onnxruntime.InferenceSession, names: Sequence[str], feed: Mapping[str, np.ndarray]
+    ) -> list[np.ndarray]:
+        count = len(next(iter(feed.values())))
+        step = self.fixed_batch or count
         runs = []
-        for i in range(0, len(data), step):  # once, unless the graph fixes its batch size
-            part = data[i : i + step]
-            short = step - len(part)
+        for i in range(0, count, step):  # once, unless the graph fixes its batch size
+            parts = {name: array[i : i + step] for name, array in feed.items()}
+            short = step - min(step, count - i)
             if short:
-                part = np.concatenate([part, np.zeros((short, *part.shape[1:]), np.float32)])
-            runs.append([out[: step - short] for out in session.run(names, {self.graph.input: part})])
+                fill = lambda part: np.zeros((short, *part.shape[1:]), part.dtype)  # noqa: B023, E731
+                parts = {name: np.concatenate([part, fill(part)]) for name, part in parts.items()}
+            runs.append([out[: step - short] for out in session.run(names, parts)])
         return runs[0] if len(runs) == 1 else [np.concatenate(parts) for parts in zip(*runs, strict=True)]
 
-    def _tap(self, names: frozenset[str]) -> onnxruntime.InferenceSession:
-        """A session for the part of the graph that `names` need, with them as its outputs."""
+    def _tap(self, names: Sequence[str], start: Mapping[str, np.ndarray]) -> onnxruntime.InferenceSession:
+        """A session for the part of the graph from `start` to `names`."""
+        key = (frozenset(names), frozenset((name, array.dtype) for name, array in start.items()))
         with self._lock:
-            if names in self._tapped:
-                self._tapped.move_to_end(names)
-                return self._tapped[names]
-        session = self._session(self._cut(names).SerializeToString())
+            if key in self._tapped:
+                self._tapped.move_to_end(key)
+                return self._tapped[key]
+        session = self._session(self._cut(names, start).SerializeToString())
         with self._lock:
-            self._tapped[names] = session
+            self._tapped[key] = session
             while len(self._tapped) > SESSIONS:
                 self._tapped.popitem(last=False)
         return session
 
-    def _cut(self, names: Iterable[str]) -> onnx.ModelProto:
-        """The model that computes `names` and nothing else."""
-        nodes = self.graph.needed(names)
+    def _cut(self, names: Iterable[str], start: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+        """The model that computes `names` from `start` and nothing else."""
+        nodes = self.graph.needed(names, start)
         used = {name for node in nodes for name in node.inputs}
         made = {node.outputs for node in nodes}
         model = onnx.ModelProto()
-        model.ir_version = self._model.ir_version
+        model.ir_version = max(self._model.ir_version, 4)  # older ones ask for every weight among the inputs
         model.opset_import.extend(self._model.opset_import)
         model.functions.extend(self._model.functions)
         model.graph.name = self._model.graph.name or "net"
         model.graph.node.extend(node for node in self._model.graph.node if tuple(node.output) in made)
         model.graph.initializer.extend(t for t in self._model.graph.initializer if t.name in used)
-        model.graph.input.extend(v for v in self._model.graph.input if v.name == self.graph.input or v.name in used)
+        stated = {value.name: value for value in self._model.graph.input}
+        for name, array in start.items():
+            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            free = onnx.helper.make_tensor_value_info(name, kind, [None] * array.ndim)
+            model.graph.input.append(stated.get(name, free))
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(names))
         return model
+
+    def with_weights(self, weights: Mapping[str, np.ndarray]) -> Net:
+        """The same graph with other numbers in some of its constants, as a Net of its own."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        for tensor in model.graph.initializer:
+            if tensor.name in weights:
+                tensor.CopyFrom(onnx.numpy_helper.from_array(weights[tensor.name], tensor.name))
+        for node in model.graph.node:
+            if node.op_type == "Constant" and node.output[0] in weights:
+                del node.attribute[:]
+                value = onnx.numpy_helper.from_array(weights[node.output[0]])
+                node.attribute.append(onnx.helper.make_attribute("value", value))
+        return Net(self.path, output=self._wanted, content=model.SerializeToString())
 
     def _session(self, content: bytes) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine import zoo
+import onnx
+
+from engine import metadata, zoo
 
 SHIPPED = Path(__file__).parent.parent / "exported_models"
 
@@ -25,6 +27,14 @@ def at_hand() -> dict[str, Path]:
         path.stem: path for path in sorted(SHIPPED.glob("*.onnx"), key=lambda path: (path.stem != FIRST, path.stem))
     }
     return shipped | {name: path for name, path in zoo.installed().items() if name not in shipped}
+
+
+def labels(path: Path) -> tuple[str, ...]:
+    """The names of the classes, as the file states them, without opening the network; () where it does not."""
+    try:
+        return metadata.read(onnx.load(path, load_external_data=False)).labels
+    except Exception:  # protobuf raises a class of its own; whoever opens the file is told what is wrong with it
+        return ()
 
 
 def find(name: str) -> Path:

@@ -6,9 +6,12 @@ are frozen; they add and scale: `2 * a - b`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from engine.net import Net, UnknownLayer
 
@@ -39,8 +42,31 @@ class Target:
 def class_score(net: Net, class_index: int | str) -> Target:
     """The logit of one class. Raises UnknownClass."""
     index = net.class_index(class_index)
-    value = lambda values: values[net.logits].reshape(len(values[net.logits]), -1)[:, index]  # noqa: E731
+    value = lambda values: _logits(net, values)[:, index]  # noqa: E731
     return Target((net.logits,), value, f"class “{net.labels[index]}”", "logits")
+
+
+def class_probability(net: Net, class_index: int | str) -> Target:
+    """The softmax probability of one class. Raises UnknownClass."""
+    index = net.class_index(class_index)
+
+    def value(values: Mapping[str, Any]) -> Any:
+        logits = _logits(net, values)
+        above = (logits - logits[:, index : index + 1]).clip(max=80)  # e^80 is the end of float32
+        return 1 / (math.e**above).sum(1)
+
+    return Target((net.logits,), value, f"probability of “{net.labels[index]}”", "probability")
+
+
+def class_margin(net: Net, class_index: int | str, against: int | str) -> Target:
+    """By how many logits one class is ahead of another. Raises UnknownClass."""
+    ahead, behind = (class_score(net, each) for each in (class_index, against))
+    names = (net.labels[net.class_index(each)] for each in (class_index, against))
+    return Target(ahead.names, (ahead - behind).value, "“{}” ahead of “{}”".format(*names), "logits")
+
+
+def _logits(net: Net, values: Mapping[str, Any]) -> Any:
+    return values[net.logits].reshape(len(values[net.logits]), -1)
 
 
 def unit(net: Net, layer: str, channel: int, row: int | None = None, col: int | None = None) -> Target:
@@ -61,3 +87,21 @@ def unit(net: Net, layer: str, channel: int, row: int | None = None, col: int | 
     place = row * width + col
     value = lambda values: values[layer].reshape(len(values[layer]), channels, -1)[:, channel, place]  # noqa: E731
     return Target((layer,), value, f"channel {channel} of {layer} at ({row}, {col})")
+
+
+def asked(net: Net, target: Target | int | str, of_class: Callable[[Net, int | str], Target] = class_score) -> Target:
+    """A Target as it is; a class's number or label as its logit, or as what `of_class` makes of it.
+
+    Raises UnknownClass.
+    """
+    return target if isinstance(target, Target) else of_class(net, target)
+
+
+def measure(net: Net, batch: np.ndarray, target: Target) -> np.ndarray:
+    """(B,) the target's value on each picture of a batch (B, C, H, W), through ONNX Runtime."""
+    return target.value(net.activations(batch, target.names))
+
+
+def number(net: Net, image: np.ndarray, target: Target | int) -> float:
+    """What a picture (H, W, C) of the net's own size scores: a class's probability, or any other Target's value."""
+    return float(measure(net, net.batch(image), asked(net, target, class_probability))[0])

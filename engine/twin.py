@@ -33,7 +33,11 @@ class Twin:
         with warnings.catch_warnings():
             # The arrays are read-only views of the file's bytes, and nothing here writes to them.
             warnings.filterwarnings("ignore", message=".*not writable.*")
-            self.constants = {name: torch.from_numpy(_plain(array)) for name, array in graph.constants.items()}
+            constants = {name: torch.from_numpy(_plain(array)) for name, array in graph.constants.items()}
+        # Kernels with the channels last: convolutions and their gradients take half the time on a CPU.
+        self.constants = {
+            name: c.contiguous(memory_format=torch.channels_last) if c.ndim == 4 else c for name, c in constants.items()
+        }
         self.mean = torch.tensor(list(mean)).view(-1, 1, 1)
         self.std = torch.tensor(list(std)).view(-1, 1, 1)
 
@@ -53,7 +57,7 @@ class Twin:
 
         pixels: (B, C, H, W) in [0, 1]; differentiable. None where `start` holds all that is needed.
         start: tensors by name that are taken as given: the graph is entered in the middle, behind them.
-        ops: functions that replace those of OPS for this call.
+        ops: functions that replace those of OPS for this call, by op, or for one node by its first output's name.
         Raises NoGradient.
         """
         names = list(names)
@@ -63,10 +67,11 @@ class Twin:
             values[self.graph.input] = (pixels - self.mean.to(pixels)) / self.std.to(pixels)
         values.update(start or {})
         for node in self.graph.needed(names, values):
-            function = ops.get(node.op) or OPS.get(node.op)
+            replaced = ops.get(node.outputs[0]) or ops.get(node.op)
+            function = replaced or OPS.get(node.op)
             if function is None:
                 raise NoGradient(f"The op {node.op}-{node.version} of node {_called(node)} has no twin.")
-            if node.version < _OLD.get(node.op, 0) and node.op not in ops:
+            if node.version < _OLD.get(node.op, 0) and replaced is None:
                 function = OLD_OPS[node.op]
             try:
                 out = function(*(values[name] for name in node.inputs), **node.attributes)

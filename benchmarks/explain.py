@@ -1,0 +1,165 @@
+"""Maps of evidence: this engine beside pytorch-grad-cam and Captum, and insertion and deletion beside a loop in torch.
+
+The same weights, picture, class and layer, and the same amount of work: as many steps, noisy copies, channels and
+points. The peers are given the normalised picture, so that the network is all they compute. Before anything is timed,
+the two results are compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from captum.attr import GuidedBackprop, IntegratedGradients, Saliency
+from pytorch_grad_cam import AblationCAM, GradCAM, ScoreCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+from benchmarks.networks import Pair
+from benchmarks.timing import Comparison, alternate
+from engine import samples
+from engine.ablation_cam import ablation_cam
+from engine.faithfulness import GREY, judge, ranking, shown
+from engine.fill import blank
+from engine.grad_cam import grad_cam
+from engine.guided_backpropagation import guided_backpropagation
+from engine.image import resize
+from engine.integrated_gradients import integrated_gradients
+from engine.saliency import saliency
+from engine.score_cam import score_cam
+from engine.target import class_score
+
+PICTURE, STEPS, POINTS = "cat", 32, 32
+# Largest difference between the two results, of their range. Not less, because where the input of a ReLU is zero but
+# for rounding its gradient is 0 or 1 by chance; tests/test_references.py compares them more closely, on other nets.
+AGREEMENT = 1e-2
+# Where torchvision's modules put the last map before pooling, which is what Net.last_map finds in the graph.
+LAST = {"resnet18": lambda m: m.layer4, "vgg16": lambda m: m.features[29], "squeezenet1_1": lambda m: m.classifier[2]}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One method. goal: how many times faster than the peer it ought to be. slow: many passes, so timed less often."""
+
+    what: str
+    peer: str
+    goal: float
+    ours: Callable[[], np.ndarray]
+    theirs: Callable[[], np.ndarray]
+    slow: bool = False
+
+
+def cases(pair: Pair) -> Iterator[Case]:
+    """Every comparison on one network."""
+    net, module = pair.net, pair.module
+    image, _ = net.view(samples.load(PICTURE))
+    batch = net.batch(image)
+    k = int(net.scores(batch)[0].argmax())
+    input_ = torch.from_numpy(net.normalise(batch))
+    std = torch.tensor(net.metadata.std)[:, None, None]
+    black = torch.from_numpy(net.normalise(np.zeros_like(batch)))
+    asked, layer = [ClassifierOutputTarget(k)], [LAST[pair.name](module)]
+
+    def by_gradcam(method: type, **how: object) -> Callable[[], np.ndarray]:
+        made = method(model=module, target_layers=layer)
+        made.batch_size = 32
+        return lambda: _quietly(lambda: made(input_tensor=input_, targets=asked)[0])
+
+    def largest(found: torch.Tensor) -> np.ndarray:
+        return (found / std).abs().amax(1)[0].detach().numpy()  # per pixel value, as ours
+
+    def scaled(found: np.ndarray) -> np.ndarray:
+        """As pytorch-grad-cam returns it: from 0 to 1, stretched over the picture."""
+        found = (found - found.min()) / (1e-7 + np.ptp(found))
+        return resize(found.astype(np.float32), image.shape[:2])
+
+    plain, guided, integrated = Saliency(module), GuidedBackprop(module), IntegratedGradients(module)
+
+    def by_integration() -> np.ndarray:
+        with_grad = input_.clone().requires_grad_()
+        found = integrated.attribute(
+            with_grad, black, target=k, n_steps=STEPS, method="riemann_middle", internal_batch_size=8
+        )
+        return found.sum(1)[0].detach().numpy()
+
+    grad = lambda: input_.clone().requires_grad_()  # noqa: E731
+    gc = "pytorch-grad-cam"
+    yield Case("Grad-CAM", gc, 5, lambda: scaled(grad_cam(net, image, k)), by_gradcam(GradCAM))
+    yield Case(
+        "saliency",
+        "Captum",
+        1.2,
+        lambda: saliency(net, image, k),
+        lambda: largest(plain.attribute(grad(), k, abs=False)),
+    )
+    yield Case(
+        "guided backpropagation",
+        "Captum",
+        1.2,
+        lambda: guided_backpropagation(net, image, k),
+        lambda: _quietly(lambda: largest(guided.attribute(grad(), k))),
+    )
+    yield Case(
+        f"Integrated Gradients, {STEPS} steps",
+        "Captum",
+        1.2,
+        lambda: integrated_gradients(net, image, k, steps=STEPS).map,
+        by_integration,
+        slow=True,
+    )
+    yield Case("Score-CAM", gc, 3, lambda: scaled(score_cam(net, image, k)), by_gradcam(ScoreCAM), True)
+    yield Case("Ablation-CAM", gc, 3, lambda: scaled(ablation_cam(net, image, k)), by_gradcam(AblationCAM), True)
+    yield _curves(pair, image, k)
+
+
+def _quietly(call: Callable[[], np.ndarray]) -> np.ndarray:
+    """Without the peer's progress bars and warnings, which would also cost it time."""
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return call()
+
+
+def _curves(pair: Pair, image: np.ndarray, k: int) -> Case:
+    """Insertion and deletion of one map, beside the usual loop: a picture at a time through the module."""
+    net, module = pair.net, pair.module
+    found = resize(grad_cam(net, image, k), image.shape[:2])
+    target = class_score(net, k)
+
+    def ours() -> np.ndarray:
+        curves = judge(net, image, target, found, points=POINTS, masks=1).curves
+        return curves[["deletion", "insertion"]].to_numpy().T
+
+    def theirs() -> np.ndarray:
+        order, grey, blurred = ranking(found), blank(image, GREY), blank(image, "blur")
+        values = []
+        with torch.inference_mode():
+            for first, second in ((grey, image), (image, blurred)):
+                for fraction in np.linspace(0, 1, POINTS + 1):
+                    batch = net.batch(shown(first, second, order, fraction))
+                    values.append(float(module(torch.from_numpy(net.normalise(batch)))[0, k]))
+        return np.array(values).reshape(2, -1)
+
+    return Case(f"insertion and deletion, {2 * (POINTS + 1)} pictures", "a loop in torch", 3, ours, theirs, True)
+
+
+def compare(pair: Pair, *, rounds: int, slow: bool) -> Iterator[tuple[Case, float, Comparison]]:
+    """(case, largest difference, times) of each; without the slow ones if so wished.
+
+    Raises AssertionError where the two results differ.
+    """
+    for case in cases(pair):
+        if case.slow and not slow:
+            continue
+        share = difference(case)
+        assert share <= AGREEMENT, f"{pair.name}, {case.what}: the results differ by {share:.1e} of their range"
+        yield case, share, alternate(case.ours, case.theirs, rounds=max(rounds // 2, 1) if case.slow else rounds)
+
+
+def difference(case: Case) -> float:
+    """The largest difference of the two results, as a share of the range of the peer's."""
+    ours, theirs = case.ours(), case.theirs()
+    return float(np.abs(ours - theirs).max() / np.ptp(theirs))

@@ -1,0 +1,123 @@
+"""Which parts of the picture matter, if random halves of it are hidden?
+
+Petsiuk, Das, Saenko 2018, arXiv:1806.07421, equation 6: the picture is seen through many random masks, and each place's
+importance is the mean of the number over the masks that show it. Occlusion's cousin: it needs no gradient either, and
+no size of a patch, but many passes. What is there so far always comes with its own standard error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.evidence import Evidence
+from engine.fill import FILLS as FILLS
+from engine.fill import blank
+from engine.image import resize
+from engine.net import Net
+from engine.step import Step, last
+from engine.target import Target, asked, class_probability, measure
+
+LEAST = 128  # masks before the map may count as stable
+
+
+@dataclass(frozen=True)
+class Rise:
+    """map: (H, W), how the number differs from its mean over all masks where a pixel is shown; in the target's unit.
+
+    error: (H, W), the standard error of each of these. masks: how many went in.
+    """
+
+    map: Evidence
+    error: np.ndarray
+    masks: int
+
+    @property
+    def noise(self) -> float:
+        """The typical standard error as a share of the map's range: when it is small, more masks change little."""
+        return float(self.error.mean() / (np.ptp(self.map) or 1))
+
+
+def rise(
+    net: Net,
+    image: np.ndarray,
+    target: Target | int,
+    *,
+    masks: int = 2000,
+    cells: int = 7,
+    shown: float = 0.5,
+    fill: str = "black",
+    stable: float = 0.1,
+    seed: int = 0,
+) -> Rise:
+    """RISE: the mean of the number over random masks that show a pixel, less its mean over all masks.
+
+    image: (H, W, C) pixels of the net's own size. target: a class, whose probability is read, or any other Target.
+    masks: at most. cells: of the random grid along the shorter side, before it is stretched and shifted. shown: chance
+    that a cell is shown. fill: one of FILLS, what stands where the mask is 0; black in the paper. stable: the run ends
+    when the standard error is at most this share of the map's range; 0 runs to the end. seed: of the masks.
+    The paper leaves the mean of all masks in, which only shifts the map; taken off, 0 says that a place has no effect.
+    Returns Rise. Raises UnknownClass, ValueError.
+    """
+    return last(
+        rise_steps(net, image, target, masks=masks, cells=cells, shown=shown, fill=fill, stable=stable, seed=seed)
+    )
+
+
+def rise_steps(
+    net: Net,
+    image: np.ndarray,
+    target: Target | int,
+    *,
+    masks: int = 2000,
+    cells: int = 7,
+    shown: float = 0.5,
+    fill: str = "black",
+    stable: float = 0.1,
+    seed: int = 0,
+) -> Iterator[Step]:
+    """`rise`, a Step per batch of masks: the running mean and its standard error."""
+    if masks < 2 or cells < 1 or not 0 < shown < 1:
+        raise ValueError("RISE needs two masks or more, a cell or more, and a chance between 0 and 1 to be shown.")
+    target, random = asked(net, target, class_probability), np.random.default_rng(seed)
+    picture, empty = net.batch(image, blank(image, fill, seed=seed))
+    height, width = image.shape[:2]
+    side = -(-min(height, width) // cells)  # of a cell, in pixels
+    # Sums over the masks of weight m and number s: Σ m, Σ m·s, Σ m², Σ m²·s, Σ m²·s²; and of s alone.
+    sums = [np.zeros((height, width)) for _ in range(5)]
+    done, plain = 0, 0.0
+    while done < masks:
+        seen = _masks(random, min(net.batch_size, masks - done), (height, width), side, shown)
+        numbers = measure(net, empty + seen[:, None] * (picture - empty), target).astype(np.float64)
+        done, plain = done + len(seen), plain + numbers.sum()
+        squares = seen.astype(np.float64) ** 2
+        parts = (seen, 1), (seen, numbers), (squares, 1), (squares, numbers), (squares, numbers**2)
+        for total, (weight, value) in zip(sums, parts, strict=True):
+            total += np.tensordot(np.broadcast_to(value, len(seen)), weight, 1)
+        found = _estimate(sums, plain / done, done)
+        enough = done >= min(LEAST, masks) and found.noise <= stable
+        yield Step(masks if enough else done, masks, found)
+        if enough:
+            return
+
+
+def _masks(random: np.random.Generator, many: int, size: tuple[int, int], side: int, shown: float) -> np.ndarray:
+    """(many, H, W) in [0, 1]: random grids of cells, stretched bilinearly and each shifted by less than a cell."""
+    count = [-(-length // side) + 1 for length in size]
+    grids = (random.random((*count, many)) < shown).astype(np.float32)
+    whole = resize(grids, (count[0] * side, count[1] * side))  # (rows, cols, many)
+    out = np.empty((many, *size), np.float32)
+    for k, (top, left) in enumerate(random.integers(0, side, (many, 2))):
+        out[k] = whole[top : top + size[0], left : left + size[1], k]
+    return out
+
+
+def _estimate(sums: list[np.ndarray], mean: float, count: int) -> Rise:
+    """The weighted mean Σ m·s / Σ m, and its standard error by the linear expansion of a ratio."""
+    weight, product, squares, squares_by, squares_by_squares = sums
+    average = product / np.maximum(weight, 1e-12)
+    spread = squares_by_squares - 2 * average * squares_by + average**2 * squares  # Σ m²·(s - average)²
+    error = np.sqrt(np.maximum(spread, 0)) / np.maximum(weight, 1e-12)
+    return Rise((average - mean).astype(np.float32), error.astype(np.float32), count)

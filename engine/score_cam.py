@@ -1,0 +1,47 @@
+"""Which channels, used as a spotlight on the picture, bring the number out?
+
+Wang et al. 2020, arXiv:1910.01279, equations 5 to 7: no gradient; each channel's map is laid over the picture as a mask
+and the network is asked what it says of what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from engine.evidence import Evidence
+from engine.image import resize
+from engine.net import Net, softmax
+from engine.step import Step, last
+from engine.target import Target, asked, measure
+
+
+def score_cam(net: Net, image: np.ndarray, target: Target | int, *, layer: str | None = None) -> Evidence:
+    """Score-CAM: channels weighed by the number that the picture keeps when they mask it; the sum's positive part.
+
+    image: (H, W, C) pixels of the net's own size. target: a class, whose logit is meant, or any other Target. layer:
+    one with rows and columns; by default the last before pooling. Masks are stretched bilinearly and scaled to
+    [0, 1]; they multiply the picture as the network takes it, so that what is masked is its mean colour. The weights
+    are the softmax of the numbers over the channels (equation 7; the score of the empty picture cancels out in it).
+    Returns (h, w), >= 0, in units of activation, at the layer's own resolution. Raises UnknownClass, UnknownLayer.
+    """
+    return last(score_cam_steps(net, image, target, layer=layer))
+
+
+def score_cam_steps(net: Net, image: np.ndarray, target: Target | int, *, layer: str | None = None) -> Iterator[Step]:
+    """`score_cam`, a Step per batch of channels; those that have not been tried yet have no weight."""
+    target, name = asked(net, target), net.map_layer(layer).name
+    batch = net.batch(image)
+    maps = net.activations(batch, [name])[name][0]
+    mean = np.array(net.metadata.mean, np.float32)[:, None, None]
+    size, scores = net.batch_size, np.full(len(maps), np.nan, np.float32)
+    for first in range(0, len(maps), size):
+        some = slice(first, min(first + size, len(maps)))
+        masks = resize(maps[some].transpose(1, 2, 0), image.shape[:2]).transpose(2, 0, 1)[:, None]
+        low, high = (extreme((-2, -1), keepdims=True) for extreme in (masks.min, masks.max))
+        masks = np.divide(masks - low, high - low, out=np.zeros_like(masks), where=high > low)
+        scores[some] = measure(net, mean + masks * (batch - mean), target)
+        known = ~np.isnan(scores)
+        weights = softmax(scores[known])
+        yield Step(some.stop, len(maps), np.maximum(np.tensordot(weights, maps[known], 1), 0))
