@@ -23,6 +23,9 @@ SHOTS = {  # file → page, width, height, colour scheme
     "activations.png": ("/activations?layer=blocks.3.relu_1", 1280, 1010, "light"),
     "occlusion.png": ("/occlusion", 1280, 820, "light"),
     "saliency.png": ("/saliency", 1280, 860, "dark"),
+    "cam.png": ("/cam", 1280, 1060, "light"),
+    "sanity.png": ("/sanity", 1280, 1060, "light"),
+    "clever_hans.png": ("/clever_hans", 1280, 1060, "light"),
 }
 
 

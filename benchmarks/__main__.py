@@ -72,7 +72,7 @@ def _explain(pairs: list[networks.Pair], large: list[networks.Pair], rounds: int
             ratios = f"**{timed.ratio:.2f}×** ({min(timed.ratios):.2f} to {max(timed.ratios):.2f})"
             rows.append((pair.name, case.what, case.peer, ours, theirs, ratios, f"{case.goal}×", f"{share:.0e}"))
     click.echo(f"### Maps of evidence ({rounds} rounds, {max(rounds // 2, 1)} of the slow ones)\n")
-    head = ["network", "method", "beside", "Convoscope", "peer", "faster by", "goal", "difference, of the range"]
+    head = ["network", "method", "beside", "Convoscope", "peer", "faster by", "goal", "difference (RMS)"]
     click.echo(table(head, rows) + "\n")
 
 

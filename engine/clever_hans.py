@@ -9,7 +9,7 @@ much of it lies on the watermark.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -29,11 +29,11 @@ def clever_hans(net: Net, *, methods: str = USUAL, pictures: int = 12, seed: int
     """Measure where the evidence lies, on planted pictures whose watermark contradicts the object.
 
     methods: titles of `engine.evidence.ways`, with commas between. pictures: how many. seed: of the first of them.
-    Returns a row per picture and method: seed, object and watermark (what is shown), named (the class that the network
-    names, of which the map is), method, cue and thing (the shares of the positive evidence that lie on the watermark and
-    on the object, 0 to 1), points_cue and points_thing (1 where the map's maximum lies there), iou_cue and iou_thing
-    (overlap of the map's largest part with it, 0 to 1), area_cue and area_thing (the shares of the picture that they
-    are). Raises ValueError, NoGradient.
+    Returns a row per picture and method: seed, object and watermark (what is shown), named (the class that the net
+    names, of which the map is), method, cue and thing (the shares of the positive evidence that lie on the watermark
+    and on the object, 0 to 1), points_cue and points_thing (1 where the map's maximum lies there), iou_cue and
+    iou_thing (overlap of the map's largest part with it, 0 to 1), area_cue and area_thing (the shares of the picture
+    that they are). Raises ValueError, NoGradient.
     """
     return last(clever_hans_steps(net, methods=methods, pictures=pictures, seed=seed))
 
@@ -53,10 +53,14 @@ def clever_hans_steps(net: Net, *, methods: str = USUAL, pictures: int = 12, see
 
 
 def pair_steps(cheat: Net, honest: Net, *, methods: str = USUAL, pictures: int = 12, seed: int = 0) -> Iterator[Step]:
-    """`clever_hans` of both networks at once; the results are (the cheat's rows, the honest one's rows)."""
+    """`clever_hans` of both networks, the cheat first; the results are the rows by network, for `exposure`."""
     given = {"methods": methods, "pictures": pictures, "seed": seed}
-    for one, other in zip(clever_hans_steps(cheat, **given), clever_hans_steps(honest, **given), strict=True):
-        yield Step(one.index, one.total, (one.result, other.result))
+    # One after the other: two sessions in turns take twice as long, each waiting for the other's threads.
+    for step in clever_hans_steps(cheat, **given):
+        rows = step.result
+        yield Step(step.index, 2 * step.total, {CHEAT: rows})
+    for step in clever_hans_steps(honest, **given):
+        yield Step(step.total + step.index, 2 * step.total, {CHEAT: rows, HONEST: step.result})
 
 
 def contradicting(seed: int, net: Net) -> Planted:
@@ -89,24 +93,27 @@ def score(found: np.ndarray, shown: Planted) -> dict[str, float]:
     return scores
 
 
-def exposure(cheat: pd.DataFrame, honest: pd.DataFrame) -> pd.DataFrame:
-    """A row per method, the one that tells the two networks best apart first, from both `clever_hans` tables.
+def exposure(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """A row per method and network, the method that tells the two apart best first.
 
-    Columns: method; cheat, cheat_low, cheat_high, honest, honest_low, honest_high: the mean share of the evidence on the
-    watermark and its 95 % confidence interval; gap: by how much the cheat's share is larger; cheat_points,
-    honest_points: the share of the pictures where the maximum lies on the watermark; cheat_thing, honest_thing: the mean
-    share on the object.
+    tables: what `clever_hans` gives, by network: CHEAT and HONEST.
+    Columns: method, network; value, low, high: the mean share of the evidence on the watermark and its 95 % confidence
+    interval; points: the share of the pictures where the maximum lies on the watermark; iou: the mean overlap with it;
+    thing: the mean share of the evidence on the object; gap: by how much the cheat's value is above the honest one's,
+    NaN while that is not known.
     """
     rows = []
-    for method in cheat.method.unique():
-        row: dict[str, object] = {"method": method}
-        for name, table in (("cheat", cheat), ("honest", honest)):
-            part = table[table.method == method]
-            low, high = interval(part.cue.to_numpy())
-            row |= {name: part.cue.mean(), f"{name}_low": low, f"{name}_high": high}
-            row |= {f"{name}_points": part.points_cue.mean(), f"{name}_thing": part.thing.mean()}
-        rows.append(row | {"gap": row["cheat"] - row["honest"]})
-    return pd.DataFrame(rows).sort_values("gap", ascending=False, ignore_index=True)
+    for network, table in tables.items():
+        for method, part in table.groupby("method", sort=False):
+            row = {"method": method, "network": network, "value": part.cue.mean()}
+            row |= dict(zip(("low", "high"), interval(part.cue.to_numpy()), strict=True))
+            rows.append(
+                row | {"points": part.points_cue.mean(), "iou": part.iou_cue.mean(), "thing": part.thing.mean()}
+            )
+    made = pd.DataFrame(rows)
+    values = made.pivot(index="method", columns="network", values="value").reindex(columns=[CHEAT, HONEST])
+    made["gap"] = made.method.map(values[CHEAT] - values[HONEST])
+    return made.sort_values("gap", ascending=False, kind="stable", ignore_index=True)
 
 
 def goes_by(net: Net, shown: Planted) -> np.ndarray | None:

@@ -134,6 +134,8 @@ def judge_steps(
 
 
 def _count(points: int, masks: int) -> int:
+    if points < 1 or masks < 1:
+        raise ValueError("A curve needs a point or more besides its first, and infidelity a hidden part or more.")
     return 2 * (points + 1) + 2 + masks
 
 
@@ -156,9 +158,10 @@ def _verdict(values: np.ndarray, foretold: np.ndarray, points: int, found: np.nd
     deletion, insertion, (before, after), hidden = np.split(values, np.cumsum([points + 1, points + 1, 2]))
     fractions = np.linspace(0, 1, points + 1)
     falls = before - hidden
-    # Maps have units of their own, so the factor that suits the map best is applied first, as the paper does.
+    # Maps have units of their own, so the factor that suits the map best is applied first, as the paper does; but none
+    # below 0, which would praise a map that foretells the opposite.
     length = float((foretold**2).sum())
-    factor = float((foretold * falls).sum()) / length if length > 0 else 0.0
+    factor = np.maximum(float((foretold * falls).sum()) / length, 0) if length > 0 else 0.0
     left, all_ = float(((factor * foretold - falls) ** 2).mean()), float((falls**2).mean())
     return Faithfulness(
         curves=pd.DataFrame({"fraction": fractions, "insertion": insertion, "deletion": deletion}),

@@ -166,6 +166,13 @@ def to_png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def to_jpeg(pixels: np.ndarray) -> bytes:
+    """Write a small JPEG (quality 75) of (H, W, 3) pixels: for looking at in passing."""
+    file = io.BytesIO()
+    Image.fromarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)).save(file, "JPEG", quality=75)
+    return file.getvalue()
+
+
 def digest(pixels: np.ndarray) -> str:
     """Name an array by its content: SHA-256 over shape, dtype and every byte, as 64 hexadecimal digits."""
     hasher = hashlib.sha256(f"{pixels.shape} {pixels.dtype.str} ".encode())

@@ -315,17 +315,21 @@ class Net:
     def _run(
         self, session: onnxruntime.InferenceSession, names: Sequence[str], feed: Mapping[str, np.ndarray]
     ) -> list[np.ndarray]:
-        count = len(next(iter(feed.values())))
+        count = next(len(array) for array in feed.values() if not _is_shape(array))
         step = self.fixed_batch or count
         runs = []
         for i in range(0, count, step):  # once, unless the graph fixes its batch size
-            parts = {name: array[i : i + step] for name, array in feed.items()}
             short = step - min(step, count - i)
-            if short:
-                fill = lambda part: np.zeros((short, *part.shape[1:]), part.dtype)  # noqa: B023, E731
-                parts = {name: np.concatenate([part, fill(part)]) for name, part in parts.items()}
-            runs.append([out[: step - short] for out in session.run(names, parts)])
-        return runs[0] if len(runs) == 1 else [np.concatenate(parts) for parts in zip(*runs, strict=True)]
+            parts = {}
+            for name, array in feed.items():
+                part = array if _is_shape(array) else array[i : i + step]
+                if short and part is not array:
+                    part = np.concatenate([part, np.zeros((short, *part.shape[1:]), part.dtype)])
+                parts[name] = part
+            runs.append([out if _is_shape(out) else out[: step - short] for out in session.run(names, parts)])
+        if len(runs) == 1:
+            return runs[0]
+        return [parts[0] if _is_shape(parts[0]) else np.concatenate(parts) for parts in zip(*runs, strict=True)]
 
     def _tap(self, names: Sequence[str], start: Mapping[str, np.ndarray]) -> onnxruntime.InferenceSession:
         """A session for the part of the graph from `start` to `names`."""
@@ -411,6 +415,11 @@ class Net:
         from engine.twin import Twin
 
         return Twin(self.graph, self.metadata.mean, self.metadata.std)
+
+
+def _is_shape(array: np.ndarray) -> bool:
+    """Whether this is a shape, which some graphs compute on the way, and not a row for each picture."""
+    return array.ndim < 2 and np.issubdtype(array.dtype, np.integer)
 
 
 def _first_line(error: Exception) -> str:

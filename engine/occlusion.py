@@ -103,7 +103,7 @@ def occlusion_fall(
     """Occlusion: how far the number falls where a pixel is hidden, averaged over the patches that cover it.
 
     As Captum's Occlusion gives it, so that it lies beside the other maps of evidence. target, fill, seed: as in
-    `occlusion`. patch, stride: in pixels; 0 stands for an eighth of the shorter side, and for a quarter of the patch.
+    `occlusion`. patch, stride: in pixels; 0 stands for an eighth of the shorter side, and for half of the patch.
     Returns (H, W) in the target's unit, above 0 where hiding lowers it. Raises UnknownClass, ValueError.
     """
     return last(occlusion_fall_steps(net, image, target, patch=patch, stride=stride, fill=fill, seed=seed))
@@ -122,7 +122,7 @@ def occlusion_fall_steps(
     """`occlusion_fall`, a Step per batch: pixels that no patch has covered yet are 0."""
     target = asked(net, target, class_probability)
     patch = patch or max(2, min(image.shape[:2]) // 8)
-    stride = stride or max(1, patch // 4)
+    stride = stride or max(1, patch // 2)
     whole = float(measure(net, net.batch(image), target)[0])
     for step in occlusion_steps(net, image, target, patch=patch, stride=stride, fill=fill, seed=seed):
         yield Step(step.index, step.total, spread(whole - step.result, image.shape[:2], patch, stride))

@@ -49,7 +49,7 @@ def rise(
     cells: int = 7,
     shown: float = 0.5,
     fill: str = "black",
-    stable: float = 0.1,
+    stable: float = 0.05,
     seed: int = 0,
 ) -> Rise:
     """RISE: the mean of the number over random masks that show a pixel, less its mean over all masks.
@@ -75,7 +75,7 @@ def rise_steps(
     cells: int = 7,
     shown: float = 0.5,
     fill: str = "black",
-    stable: float = 0.1,
+    stable: float = 0.05,
     seed: int = 0,
 ) -> Iterator[Step]:
     """`rise`, a Step per batch of masks: the running mean and its standard error."""
@@ -85,17 +85,17 @@ def rise_steps(
     picture, empty = net.batch(image, blank(image, fill, seed=seed))
     height, width = image.shape[:2]
     side = -(-min(height, width) // cells)  # of a cell, in pixels
-    # Sums over the masks of weight m and number s: Σ m, Σ m·s, Σ m², Σ m²·s, Σ m²·s²; and of s alone.
-    sums = [np.zeros((height, width)) for _ in range(5)]
-    done, plain = 0, 0.0
+    # Sums over the masks of weight m and number s: Σ m, Σ m·s, Σ m·s², Σ m², Σ m²·s, Σ m²·s²; and Σ s, Σ s².
+    sums = [np.zeros((height, width)) for _ in range(6)]
+    done, plain = 0, np.zeros(2)
     while done < masks:
         seen = _masks(random, min(net.batch_size, masks - done), (height, width), side, shown)
         numbers = measure(net, empty + seen[:, None] * (picture - empty), target).astype(np.float64)
-        done, plain = done + len(seen), plain + numbers.sum()
+        done, plain = done + len(seen), plain + np.array([numbers.sum(), (numbers**2).sum()])
         squares = seen.astype(np.float64) ** 2
-        parts = (seen, 1), (seen, numbers), (squares, 1), (squares, numbers), (squares, numbers**2)
+        parts = [(weight, numbers**power) for weight in (seen, squares) for power in range(3)]
         for total, (weight, value) in zip(sums, parts, strict=True):
-            total += np.tensordot(np.broadcast_to(value, len(seen)), weight, 1)
+            total += np.tensordot(value, weight, 1)
         found = _estimate(sums, plain / done, done)
         enough = done >= min(LEAST, masks) and found.noise <= stable
         yield Step(masks if enough else done, masks, found)
@@ -114,10 +114,16 @@ def _masks(random: np.random.Generator, many: int, size: tuple[int, int], side: 
     return out
 
 
-def _estimate(sums: list[np.ndarray], mean: float, count: int) -> Rise:
-    """The weighted mean Σ m·s / Σ m, and its standard error by the linear expansion of a ratio."""
-    weight, product, squares, squares_by, squares_by_squares = sums
-    average = product / np.maximum(weight, 1e-12)
-    spread = squares_by_squares - 2 * average * squares_by + average**2 * squares  # Σ m²·(s - average)²
-    error = np.sqrt(np.maximum(spread, 0)) / np.maximum(weight, 1e-12)
+def _estimate(sums: list[np.ndarray], plain: np.ndarray, count: int) -> Rise:
+    """The weighted mean Σ m·s / Σ m less the mean of s, and its standard error by the linear expansion of a ratio.
+
+    plain: the means of s and s². Each mask moves the map by m·(s - average)·share - (s - mean), over the count.
+    """
+    weight, product, product_by, squares, squares_by, squares_by_squares = sums
+    average, mean = product / np.maximum(weight, 1e-12), plain[0]
+    share = count / np.maximum(weight, 1e-12)
+    own = squares_by_squares - 2 * average * squares_by + average**2 * squares  # Σ m²·(s - average)²
+    shared = product_by - average * product  # Σ m·(s - average)·(s - mean)
+    spread = share**2 * own - 2 * share * shared + count * (plain[1] - mean**2)
+    error = np.sqrt(np.maximum(spread, 0)) / count
     return Rise((average - mean).astype(np.float32), error.astype(np.float32), count)

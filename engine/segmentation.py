@@ -47,8 +47,8 @@ def segmentation(
 
     image: (H, W, C) pixels of the net's own size. target: a class, or any other Target. method: a title of
     `engine.evidence.ways`. foreground, background: percentiles of the map; what is above the one is surely the thing,
-    what is below the other surely not. smooth: standard deviation in pixels that the map is blurred with first, because
-    single pixels of a gradient are noise. rounds: of GrabCut.
+    what is at or below the other surely not. smooth: standard deviation in pixels that the map is blurred with first,
+    because single pixels of a gradient are noise. rounds: of GrabCut.
     The seeds are held fixed here; the paper fits the two colour models to them and then lets them go. Of what GrabCut
     finds, the largest connected part counts, as in the paper.
     Returns Segmentation. Raises ValueError, UnknownClass, NoGradient.
@@ -58,7 +58,7 @@ def segmentation(
     whole = over_picture(evidence(net, image, target, method=method), image.shape[:2])
     whole = ndimage.gaussian_filter(whole, smooth, mode="nearest") if smooth > 0 else whole
     low, high = np.percentile(whole, [background, foreground])
-    seeds = np.where(whole > high, FOREGROUND, np.where(whole < low, BACKGROUND, UNKNOWN)).astype(np.uint8)
+    seeds = np.where(whole > high, FOREGROUND, np.where(whole <= low, BACKGROUND, UNKNOWN)).astype(np.uint8)
     mask = grab_cut(image, seeds, rounds)
     shown = image if image.shape[2] == 3 else image.repeat(3, 2)
     return Segmentation(whole, seeds, mask, np.dstack([shown, mask]).astype(np.float32))

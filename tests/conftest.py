@@ -26,6 +26,17 @@ def picture() -> np.ndarray:
     return nets.picture()
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Torch on one thread: for nets as small as these more of them only wait for one another."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with networks and photographs that others made, which is no part of the project."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import altair as alt
 import numpy as np
+import pandas as pd
 import pytest
 
 from engine import colour
@@ -118,6 +119,11 @@ def outlines(spec: Spec) -> list[tuple[dict, list[dict]]]:
 # All of them ----------------------------------------------------------------------------------------------------------
 
 
+def means() -> pd.DataFrame:
+    rows = [("a", "x", 0.5, 0.4, 0.6), ("a", "y", 0.2, np.nan, np.nan), ("b", "x", 0.9, 0.8, 1.1)]
+    return pd.DataFrame(rows, columns=["label", "series", "value", "low", "high"])
+
+
 def one_of_each(net) -> dict[str, Callable[[], alt.Chart | alt.LayerChart]]:
     photo, values = np.zeros((*SIZE, 3), np.float32), np.arange(15.0).reshape(3, 5)
     names = [layer.name for layer in net.layers]
@@ -127,6 +133,13 @@ def one_of_each(net) -> dict[str, Callable[[], alt.Chart | alt.LayerChart]]:
         "sheet": lambda: charts.sheet([photo] * 5, captions={"channel": range(5)}, columns=2, name="unit", chosen=3),
         "network_map": lambda: charts.network_map(net.layers, names[1], names[:2], "layer"),
         "top_classes": lambda: charts.top_classes(["a", "b"], [0.8, 0.2], [2.0, 1.0], "b"),
+        "lines": lambda: charts.lines(
+            pd.DataFrame({"x": [0, 1], "a": [1, 2]}), x="x", y=["a"], x_title="", y_title="", name="at", chosen=1
+        ),
+        "tile": lambda: charts.tile(values, bounds=(0, 9), over=photo, tip={"class": "a"}, title="logits", name="map"),
+        "colour_bar": lambda: charts.colour_bar((-1, 1), title="logits", signed=True),
+        "matrix": lambda: charts.matrix(np.eye(3), ["a", "b", "c"], "rank correlation"),
+        "dots": lambda: charts.dots(means(), x_title="share", bounds=(0, 1), rule=0.1),
         "bars": lambda: charts.bars([1.0, -2.0, 0.5], x="filter", y="bias", chosen=2),
     }
 
@@ -451,3 +464,31 @@ def test_bars_carry_their_numbers():
     spec = Spec(charts.bars([1.5, -2.0], x="filter", y="bias", chosen=1))
     ((_, rows),) = spec.of("bar")
     assert rows == [{"filter": 0, "bias": 1.5}, {"filter": 1, "bias": -2.0}]
+
+
+# Matrices and means ---------------------------------------------------------------------------------------------------
+
+
+def test_a_matrix_carries_every_pair_and_says_which():
+    values = np.array([[1, 0.25], [-0.5, 1]])
+    spec = Spec(charts.matrix(values, ["a", "b"], "rank correlation"))
+    ((tiles, rows),) = spec.of("rect")
+    found = {(row["this"], row["that"]): row["value"] for row in rows}
+    assert found == {("1 a", "a"): 1, ("1 a", "b"): 0.25, ("2 b", "a"): -0.5, ("2 b", "b"): 1}
+    assert {(row["column"], row["that"]) for row in rows} == {("1", "a"), ("2", "b")}
+    assert tiles["encoding"]["color"]["scale"]["domain"] == [-1, 1]
+    assert tiles["encoding"]["color"]["scale"]["range"] == list(colour.DIVERGING)
+
+
+def test_dots_have_intervals_where_there_are_any():
+    spec = Spec(charts.dots(means(), x_title="share", bounds=(0, 1), rule=0.1))
+    ((points, rows),) = spec.of("point")
+    assert [(row["label"], row["series"], row["value"]) for row in rows] == [
+        ("a", "x", 0.5), ("a", "y", 0.2), ("b", "x", 0.9)
+    ]  # fmt: skip
+    lines, compared = spec.of("rule")
+    assert lines[0]["transform"] == [{"filter": "isValid(datum.low)"}]
+    assert (lines[0]["encoding"]["x"]["field"], lines[0]["encoding"]["x2"]["field"]) == ("low", "high")
+    assert [row["value"] for row in compared[1]] == [0.1]
+    assert points["encoding"]["color"]["scale"]["domain"] == ["x", "y"]
+    assert {layer["encoding"]["x"]["scale"]["domain"][1] for layer, _ in spec.marks} == {1}

@@ -12,6 +12,7 @@ import sys
 import types
 from pathlib import Path
 
+import nets as small
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,9 +20,12 @@ from click.testing import CliRunner
 
 from engine import certificate, command, image, nets, occlusion, saliency, samples, sheet, zoo
 from engine.__main__ import main
+from engine.boxes import bounding_box
 from engine.filters import filters
+from engine.grad_cam import grad_cam
+from engine.net import Net
 from engine.step import Step
-from engine.target import class_score, unit
+from engine.target import class_margin, class_score, unit
 
 PROJECT = Path(__file__).parent.parent
 METHODS = {name: method for name, method in command.methods().items() if name not in main.commands}
@@ -175,9 +179,9 @@ def test_occlusion_and_its_knobs(method, tiny, view, tmp_path):
     expected = occlusion.occlusion(tiny, view, 2, patch=5, stride=2, fill="white")
     np.testing.assert_array_equal(numbers["occlusion"], expected)
     assert record["function"] == "engine.occlusion.occlusion"
-    assert record["knobs"] == {"patch": 5, "stride": 2, "fill": "white"}
+    assert record["knobs"] == {"patch": 5, "stride": 2, "fill": "white", "seed": 0}
     assert record["class"] == {"index": 2, "label": "parachute"}
-    assert record["net"] == {"name": "tiny", "sha256": tiny.sha256}
+    assert record["net"] == {"name": "tiny", "sha256": tiny.sha256, "output": "logits"}
     assert record["image"]["sha256"] == hashlib.sha256((tmp_path / "picture.png").read_bytes()).hexdigest()
     summary = record["arrays"]["occlusion"]
     assert (summary["min"], summary["max"]) == (expected.min(), expected.max())
@@ -193,11 +197,63 @@ def test_the_default_class_is_the_likeliest(method, tiny, view):
 def test_targets(method, tiny, view):
     numbers, record = method("saliency", "--class", "3")
     np.testing.assert_array_equal(numbers["saliency"], saliency.saliency(tiny, view, class_score(tiny, 3)))
-    assert record["target"] == {"title": "class “golf ball”", "unit": "logits"}
+    assert record["class"] == {"index": 3, "label": "golf ball"}  # what is read of it is the method's own affair
     assert record["versions"]["torch"]
     numbers, _ = method("gradient", "--layer", "conv2", "--channel", "4", "--row", "1", "--col", "2")
     expected = saliency.gradient(tiny, view, unit(tiny, "conv2", 4, 1, 2))
     np.testing.assert_array_equal(numbers["gradient"], expected)
+
+
+def test_another_output_of_the_network_can_be_asked(method, call, view, tmp_path):
+    made = small.model(
+        small.tiny_nodes(), small.tiny_weights(), opset=17, about=small.ABOUT, outputs=["mean", "logits"]
+    )
+    forked = small.save(made, tmp_path / "forked.onnx")
+    given = ("saliency", "--net", str(forked.path), "--image", "{image}", "--out", "{out}", "--class", "3")
+    for options, output in (((), "mean"), (("--output", "logits"), "logits")):
+        assert call(*given, *options).exit_code == 0
+        found = np.load(tmp_path / "out/numbers.npz")["saliency"]
+        np.testing.assert_array_equal(found, saliency.saliency(Net(forked.path, output=output), view, 3))
+        assert json.loads((tmp_path / "out/result.json").read_text("utf-8"))["net"]["output"] == output
+    done = call(*given, "--output", "conv9")
+    assert done.exit_code == 2
+    assert done.stderr.endswith("Error: forked.onnx has no output 'conv9'; it has mean, logits.\n")
+
+
+def test_a_class_against_another_is_a_margin(method, tiny, view):
+    margin = class_margin(tiny, 3, 1)
+    numbers, record = method("gradient", "--class", "3", "--against", "church")
+    np.testing.assert_array_equal(numbers["gradient"], saliency.gradient(tiny, view, margin))
+    assert record["target"] == {"title": "“golf ball” ahead of “church”", "unit": "logits"}
+    assert "class" not in record
+    numbers, _ = method("occlusion", "--class", "3", "--against", "1", "--patch", "6", "--stride", "6")
+    expected = occlusion.occlusion(tiny, view, margin, patch=6, stride=6)
+    np.testing.assert_array_equal(numbers["occlusion"], expected)
+
+
+def test_a_margin_without_a_class_is_that_of_the_likeliest(method, tiny, view):
+    likeliest = int(tiny.scores(tiny.batch(view))[0].argmax())
+    numbers, _ = method("gradient", "--against", str((likeliest + 1) % 4))
+    expected = saliency.gradient(tiny, view, class_margin(tiny, likeliest, (likeliest + 1) % 4))
+    np.testing.assert_array_equal(numbers["gradient"], expected)
+
+
+def test_a_method_with_a_layer_of_its_own_asks_about_a_unit_by_a_longer_one(method, tiny, view):
+    """--layer is where the map is taken, --target-layer where the unit is."""
+    about = ("--target-layer", "conv2", "--channel", "4", "--row", "1", "--col", "2")
+    numbers, record = method("grad-cam", "--layer", "relu1", *about)
+    expected = grad_cam(tiny, view, unit(tiny, "conv2", 4, 1, 2), layer="relu1")
+    np.testing.assert_array_equal(numbers["grad_cam"], expected)
+    assert record["knobs"] == {"layer": "relu1"}
+    assert record["target"]["title"] == "channel 4 of conv2 at (1, 2)"
+
+
+def test_a_knob_may_be_called_method(method, tiny, view):
+    numbers, record = method("bounding-box", "--class", "1", "--method", "Eigen-CAM", "--threshold", "0.5")
+    expected = bounding_box(tiny, view, 1, method="Eigen-CAM", threshold=0.5)
+    np.testing.assert_array_equal(numbers["box"], expected.box)
+    np.testing.assert_array_equal(numbers["mask"], expected.mask)
+    assert record["knobs"] == {"method": "Eigen-CAM", "layer": None, "threshold": 0.5}
 
 
 def test_a_dataclass_gives_its_arrays_and_its_facts(method, tiny):
@@ -219,7 +275,7 @@ def test_a_sample_by_name(call, tmp_path):
 
 
 def test_ctrl_c_keeps_what_there_is(call, monkeypatch, tmp_path):
-    def steps(net, image, class_index, **knobs):
+    def steps(net, image, target, **knobs):
         yield Step(1, 9, np.array([[0.5, np.nan]], np.float32))
         raise KeyboardInterrupt
 
@@ -262,6 +318,11 @@ def test_tables_become_columns():
         (("saliency", "--layer", "conv1"), "both a --layer and a --channel"),
         (("saliency", "--layer", "conv1", "--channel", "1", "--class", "1"), "not both"),
         (("saliency", "--layer", "conv1", "--channel", "1", "--row", "1"), "only one of them"),
+        (("saliency", "--layer", "conv1", "--channel", "1", "--against", "1"), "not both"),
+        (("occlusion", "--against", "unicorn"), "has no class 'unicorn'"),
+        (("cam", "--against", "1"), "CAM is about a class"),
+        (("grad-cam", "--layer", "logits"), "Layer logits of tiny has no rows and columns"),
+        (("evidence", "--method", "Palmistry"), "no map of evidence called 'Palmistry'"),
         (("filters", "--layer", "image"), "has no layer 'image'"),
         (("dance",), "No such command 'dance'"),
     ],

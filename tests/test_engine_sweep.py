@@ -22,14 +22,15 @@ import torch
 
 from engine.net import Net
 from engine.step import Step
-from engine.target import class_score
+from engine.target import Target, class_score
 
 ENGINE = Path(__file__).parent.parent / "engine"
 
 # What a parameter without a default is given.
 GIVEN = {
-    "class_index": lambda net: 1,
     "target": lambda net: class_score(net, 1),
+    "classes": lambda net: [3, 1],
+    "found": lambda net: nets.picture((4, 6), seed=1).mean(2),
     "layer": lambda net: net.last_map,
     "layers": lambda net: [net.last_map, net.layers[0].name],
     "channel": lambda net: 0,
@@ -41,7 +42,18 @@ GIVEN = {
     "saliency_map": lambda net: nets.picture(net.input_size, net.channels, seed=1).mean(2),
 }
 # What a parameter with a default is given nonetheless, so that a run on small pictures is short, but not empty.
-SMALL = {"steps": 3, "patch": 4, "stride": 4, "samples": 4}
+SMALL = {
+    "steps": 3,
+    "patch": 4,
+    "stride": 4,
+    "samples": 4,
+    "masks": 20,
+    "copies": 4,
+    "points": 3,
+    "rounds": 2,
+    "stages": 2,
+    "methods": "Grad-CAM, Gradient, Score-CAM",
+}
 
 
 def methods(folder: Path = ENGINE) -> list[tuple[str, str]]:
@@ -65,6 +77,8 @@ def arguments(function, net: Net) -> dict[str, Any]:
         if parameter.default is not parameter.empty:
             if name in SMALL:
                 found[name] = SMALL[name]
+        elif name == "target" and str(parameter.annotation) == "int":
+            found[name] = 1  # a class, and nothing else
         elif name in GIVEN:
             found[name] = GIVEN[name](net)
         else:
@@ -186,6 +200,15 @@ def test_a_parameter_that_cannot_be_filled_is_named(tiny):
 
 def test_long_runs_are_cut_short_and_defaults_left_alone(tiny):
     assert arguments(lambda net, image, layer, *, steps=500, other=None: 0, tiny) == {"layer": "conv2", "steps": 3}
+
+
+def test_a_target_that_can_only_be_a_class_is_one(tiny):
+    def only(net, image, target: int): ...
+
+    def any_(net, image, target: Target | int): ...
+
+    assert arguments(only, tiny) == {"target": 1}
+    assert arguments(any_, tiny)["target"].title == "class “church”"
 
 
 @dataclasses.dataclass

@@ -70,6 +70,41 @@ def test_needed_takes_a_node_once_when_several_of_its_outputs_are_wanted():
     assert [n.op for n in read(made, SHAPE).needed(["y", "sum", "x"])] == ["Split", "Add"]
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"), [("image", "abcdef"), ("a", "bcdef"), ("b", "cef"), ("d", "ef"), ("fixed", "ef"), ("f", "")]
+)
+def test_behind_a_tensor_is_all_that_depends_on_it(graph, name, expected):
+    assert graph.behind(name) == {name, *expected}
+
+
+def test_behind_a_node_of_several_outputs_are_all_of_them():
+    made = nets.model(
+        [node("Split", "image sizes", "x y", axis=3), node("Neg", "y", "z")], {"sizes": np.array([8, 8])}, outputs=["z"]
+    )
+    assert read(made, SHAPE).behind("image") == {"image", "x", "y", "z"}
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "expected"),
+    [
+        ("e", ["f"], ["e"]),
+        ("a", ["f"], ["a"]),  # both arms begin behind it
+        ("image", ["f"], ["image"]),
+        ("b", ["f"], ["b", "d"]),  # d is the arm around b; the constant goes without saying
+        ("c", ["e", "f"], ["c", "d"]),
+        ("d", ["f"], ["d", "c"]),
+        ("b", ["c"], ["b"]),  # nothing joins before c
+        ("b", ["b"], ["b"]),
+        ("e", ["f", "b"], ["e", "b"]),  # what is wanted and lies elsewhere has to be given, too
+        ("b", ["f", "d"], ["b", "d"]),
+    ],
+)
+def test_the_frontier_is_the_tensor_and_what_by_passes_it(graph, name, wanted, expected):
+    assert list(graph.frontier(name, wanted)) == expected
+    # From there on nothing needs the picture.
+    assert "image" not in {i for n in graph.needed(wanted, expected) for i in n.inputs} - set(expected)
+
+
 def test_from_input_holds_what_depends_on_the_picture_and_nothing_else(graph):
     assert graph.from_input == {"image", *"abcdef"}
 

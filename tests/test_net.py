@@ -160,18 +160,177 @@ def test_tapped_sessions_are_kept_but_not_without_bound(tiny, picture, monkeypat
     made = []
     session = Net._session
     monkeypatch.setattr(Net, "_session", lambda self, content: made.append(1) or session(self, content))
-    x, names = net.batch(picture), [layer.name for layer in net.layers]
+    x, names = net.batch(picture), [layer.name for layer in net.layers][:-1]  # the logits have a session anyway
     for name in names:
         net.activations(x, [name])
-    assert len(made) == len(names) == 6
+    assert len(made) == len(names) == 5
     assert len(net._tapped) == SESSIONS
     for name in names[-SESSIONS:]:
         net.activations(x, [name])
-    assert len(made) == 6  # the last ones were there
+    assert len(made) == 5  # the last ones were there
     net.activations(x, names[-SESSIONS : -SESSIONS + 1])  # now the one used last
     net.activations(x, names[:1])
     net.activations(x, names[-SESSIONS : -SESSIONS + 1])
-    assert len(made) == 7  # what was used last has stayed, the first was made again
+    assert len(made) == 6  # what was used last has stayed, the first was made again
+
+
+def test_the_output_comes_from_the_session_that_is_there(tiny, picture, monkeypatch, path):
+    net = Net(shutil.copy(tiny.path, path))
+    monkeypatch.setattr(Net, "_session", lambda self, content: pytest.fail("another session"))
+    found = net.activations(net.batch(picture), ["logits"])["logits"][0]
+    np.testing.assert_allclose(found, nets.tiny_forward(picture)["logits"], atol=1e-5)
+    np.testing.assert_array_equal(net.scores(net.batch(picture))[0], found)
+
+
+# Entering in the middle ----------------------------------------------------------------------------------------------
+
+
+def residual(*, shape=("batch", 3, *nets.SIZE)) -> onnx.ModelProto:
+    """One residual block: relu1 goes around conv2 and relu2 and is added to them; then a mean and a linear layer."""
+    weights = nets.tiny_weights()
+    weights["w2"] = np.random.default_rng(3).normal(0, 0.3, (5, 5, 3, 3)).astype(np.float32)
+    weights["b2"], weights["w3"] = weights["b2"][:5], weights["w3"][:, :5]
+    nodes = [
+        node("Conv", "image w1 b1", "conv1", pads=[1, 1, 1, 1]),
+        node("Relu", "conv1", "relu1"),
+        node("Conv", "relu1 w2 b2", "conv2", pads=[1, 1, 1, 1]),
+        node("Relu", "conv2", "relu2"),
+        node("Add", "relu1 relu2", "sum"),
+        node("GlobalAveragePool", "sum", "mean"),
+        node("Flatten", "mean", "flat"),
+        node("Gemm", "flat w3 b3", "logits", transB=1),
+    ]
+    return nets.model(nodes, weights, shape=shape, about=nets.ABOUT)
+
+
+@pytest.mark.parametrize("shape", [("n", 3, 12, 16), (1, 3, 12, 16), (2, 3, 12, 16), ("n", 3, "h", "w")])
+@pytest.mark.parametrize("layer", ["image", "conv1", "pool1", "conv2", "mean"])
+def test_resuming_gives_what_a_whole_pass_gives(path, shape, layer):
+    """Also where the graph fixes its batch size, and where it leaves its sides free."""
+    net = nets.save(nets.tiny(shape=shape, about=nets.ABOUT), path)
+    x = net.batch(*(nets.picture(seed=seed) for seed in range(3)))
+    behind = [name for name in ("conv2", "mean", "logits") if name in net.graph.behind(layer)]
+    found = net.resume(net.activations(x, [layer]), behind)
+    assert list(found) == behind
+    for name, whole in net.activations(x, behind).items():
+        assert len(found[name]) == 3
+        np.testing.assert_allclose(found[name], whole, atol=1e-6, err_msg=name)
+
+
+def test_what_is_changed_in_the_middle_comes_out_at_the_end(tiny, picture):
+    pool1 = tiny.activations(tiny.batch(picture), ["pool1"])["pool1"]
+    weights = nets.tiny_weights()
+    found = tiny.resume({"pool1": 0 * pool1}, ["mean", "logits"])
+    np.testing.assert_allclose(found["mean"][0], weights["b2"], atol=1e-6)
+    np.testing.assert_allclose(found["logits"][0], weights["w3"] @ weights["b2"] + weights["b3"], atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", ["n", 1])
+def test_resuming_inside_a_residual_block_takes_the_arm_around_it(path, batch):
+    net = nets.save(residual(shape=(batch, 3, *nets.SIZE)), path)
+    x = net.batch(*(nets.picture(seed=seed) for seed in range(3)))
+    given = net.graph.frontier("conv2", ["logits"])
+    assert given == ("conv2", "relu1")
+    start = net.activations(x, given)
+    np.testing.assert_allclose(net.resume(start, ["logits"])["logits"], net.scores(x), atol=1e-6)
+    off = start | {"conv2": 0 * start["conv2"]}  # what is left is the arm
+    weights = nets.tiny_weights()
+    expected = start["relu1"].mean((2, 3)) @ weights["w3"][:, :5].T + weights["b3"]
+    np.testing.assert_allclose(net.resume(off, ["logits"])["logits"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_shape_among_what_is_given_is_no_row_per_picture(path, count):
+    """Older exporters take the batch size off the picture, so that it is needed beside a layer behind it."""
+    nodes = nets.tiny_nodes()
+    nodes[-1:] = [node("Reshape", "mean target", "flat"), node("Gemm", "flat w3 b3", "logits", transB=1)]
+    nodes[:0] = [
+        node("Shape", "image", "shape"),
+        node("Gather", "shape zero", "count"),
+        node("Concat", "count rest", "target", axis=0),
+    ]
+    constants = nets.tiny_weights() | {"zero": np.array([0]), "rest": np.array([6])}
+    net = nets.save(nets.model(nodes, constants, opset=17, about=nets.ABOUT), path)
+    given = net.graph.frontier("conv2", ["logits"])
+    assert given == ("conv2", "target")
+    x = net.batch(*(nets.picture(seed=seed) for seed in range(count)))
+    start = net.activations(x, given)
+    assert start["target"].tolist() == [count, 6]
+    for order in (given, given[::-1]):
+        found = net.resume({name: start[name] for name in order}, ["logits"])["logits"]
+        np.testing.assert_allclose(found, net.scores(x), atol=1e-6)
+
+
+def test_what_is_given_is_given_back_without_a_session(tiny, picture, monkeypatch):
+    start = tiny.activations(tiny.batch(picture), ["pool1"])
+    monkeypatch.setattr(Net, "_session", lambda self, content: pytest.fail("a session"))
+    assert tiny.resume(start, ["pool1"])["pool1"] is start["pool1"]
+
+
+def test_resuming_to_what_does_not_depend_on_the_picture_is_refused(tiny, picture):
+    start = tiny.activations(tiny.batch(picture), ["pool1"])
+    for name in ("w2", "nowhere"):
+        with pytest.raises(UnknownLayer, match=f"no tensor '{name}' that depends on the picture"):
+            tiny.resume(start, [name])
+
+
+# Other weights -------------------------------------------------------------------------------------------------------
+
+
+def in_constant_nodes() -> onnx.ModelProto:
+    """`tiny` with its weights in Constant nodes, as some exporters write them."""
+    made = nets.tiny(about=nets.ABOUT)
+    constants = [node("Constant", "", tensor.name, value=tensor) for tensor in made.graph.initializer]
+    nodes = [*constants, *made.graph.node]
+    del made.graph.initializer[:], made.graph.node[:]
+    made.graph.node.extend(nodes)
+    return made
+
+
+@pytest.mark.parametrize("made", [nets.tiny(about=nets.ABOUT), in_constant_nodes()], ids=["initializers", "constants"])
+def test_other_weights_make_another_net_and_leave_this_one(path, picture, made):
+    net = nets.save(made, path)
+    before = net.scores(net.batch(picture))
+    bias = np.arange(4, dtype=np.float32)
+    other = net.with_weights({"w3": 0 * nets.tiny_weights()["w3"], "b3": bias})
+    np.testing.assert_allclose(other.scores(other.batch(picture)), [bias])
+    np.testing.assert_array_equal(other.twin.constants["b3"], bias)
+    np.testing.assert_array_equal(other.graph.constants["w2"], nets.tiny_weights()["w2"])
+    assert (other.labels, other.metadata, other.name) == (net.labels, net.metadata, net.name)
+    assert other.sha256 != net.sha256
+    np.testing.assert_array_equal(net.scores(net.batch(picture)), before)
+    np.testing.assert_array_equal(net.graph.constants["b3"], nets.tiny_weights()["b3"])
+    np.testing.assert_array_equal(Net(path).scores(net.batch(picture)), before)  # nor has the file changed
+
+
+# Several outputs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def forked(path) -> Net:
+    """`tiny` with two outputs, of which "mean" has six numbers and "logits" four."""
+    made = nets.model(nets.tiny_nodes(), nets.tiny_weights(), opset=17, about=nets.ABOUT, outputs=["mean", "logits"])
+    return nets.save(made, path)
+
+
+def test_the_first_output_counts_where_none_is_chosen(forked, picture):
+    assert (forked.outputs, forked.output, forked.classes) == (("mean", "logits"), "mean", 6)
+    expected = nets.tiny_forward(picture)["mean"]
+    np.testing.assert_allclose(forked.scores(forked.batch(picture))[0], expected, atol=1e-5)
+
+
+def test_another_output_can_be_chosen(forked, picture):
+    net = Net(forked.path, output="logits")
+    assert (net.logits, net.labels) == ("logits", list(nets.LABELS))
+    expected = nets.tiny_forward(picture)["logits"]
+    np.testing.assert_allclose(net.scores(net.batch(picture))[0], expected, atol=1e-5)
+    other = net.with_weights({"b3": nets.tiny_weights()["b3"] + 1})  # which keeps the choice
+    np.testing.assert_allclose(other.scores(other.batch(picture))[0], expected + 1, atol=1e-5)
+
+
+def test_an_output_that_is_not_there_is_refused_with_those_that_are(forked):
+    with pytest.raises(BadNetwork, match=r"has no output 'conv2'; it has mean, logits\.$"):
+        Net(forked.path, output="conv2")
 
 
 def test_threads_that_ask_for_different_layers_get_their_own(tiny, path):
@@ -329,6 +488,29 @@ def test_a_net_without_rows_and_columns_says_so(path):
     net = nets.save(nets.linear(np.ones((2, 3, 4, 5)), np.zeros(2)), path)
     with pytest.raises(UnknownLayer, match="no layer with rows and columns"):
         _ = net.last_map
+
+
+def test_a_layer_to_make_a_map_of(tiny):
+    assert tiny.map_layer() is tiny.map_layer(None) is tiny.layer("conv2")
+    assert tiny.map_layer("relu1") is tiny.layer("relu1")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mean", "Layer mean of tiny has no rows and columns"),
+        ("logits", "Layer logits of tiny"),
+        ("x", "tiny has no layer 'x'"),
+    ],
+)
+def test_a_layer_that_has_no_map_is_named(tiny, name, said):
+    with pytest.raises(UnknownLayer, match=said):
+        tiny.map_layer(name)
+
+
+def test_a_net_without_maps_has_no_layer_to_make_one_of(path):
+    with pytest.raises(UnknownLayer, match="no layer with rows and columns"):
+        nets.save(nets.linear(np.ones((2, 3, 4, 5)), np.zeros(2)), path).map_layer()
 
 
 def test_layers_that_show_nothing_new_are_left_out(path):

@@ -6,20 +6,23 @@ import nets
 import numpy as np
 import pytest
 
-from engine import occlusion as module
+from engine import net as net_module
+from engine.fill import blank
 from engine.net import Net, UnknownClass, softmax
 from engine.occlusion import (
     FILLS,
-    batch_size,
     coarse,
     coarse_to_fine,
-    fill_value,
     occlude,
     occlusion,
+    occlusion_fall,
+    occlusion_fall_steps,
     occlusion_steps,
     positions,
+    spread,
 )
 from engine.step import last
+from engine.target import class_margin, unit
 
 
 def by_hand(image: np.ndarray, class_index: int, patch: int, stride: int, colour) -> np.ndarray:
@@ -53,7 +56,7 @@ def test_the_map_is_the_one_made_by_hand(tiny, picture, patch, stride, shape):
     [("grey", [0.5] * 3), ("black", [0] * 3), ("white", [1] * 3), ("mean", nets.picture().mean((0, 1)))],
 )
 def test_the_patch_is_painted_as_asked(tiny, picture, fill, colour):
-    np.testing.assert_allclose(fill_value(picture, fill), colour, atol=1e-6)
+    np.testing.assert_allclose(blank(picture, fill), np.broadcast_to(colour, picture.shape), atol=1e-6)
     painted = occlude(picture, 9, 3, patch=4, fill=fill)
     np.testing.assert_allclose(painted[9:, 3:7], np.broadcast_to(colour, (3, 4, 3)), atol=1e-6)
     assert (painted != picture).any(2).sum() == 12
@@ -61,9 +64,21 @@ def test_the_patch_is_painted_as_asked(tiny, picture, fill, colour):
     np.testing.assert_allclose(found, by_hand(picture, 2, 4, 3, colour), atol=1e-5)
 
 
-def test_the_fills_are_those_that_are_listed(picture):
-    for fill in FILLS:
-        assert fill_value(picture, fill).shape == (3,)
+@pytest.mark.parametrize("fill", ["blur", "noise"])
+def test_a_fill_that_is_a_picture_shows_its_own_part(tiny, picture, fill):
+    empty = blank(picture, fill, seed=3)
+    found = occlusion(tiny, picture, 1, patch=4, stride=4, fill=fill, seed=3)
+    for (i, j), value in np.ndenumerate(found):
+        painted, window = picture.copy(), np.s_[4 * i : 4 * i + 4, 4 * j : 4 * j + 4]
+        painted[window] = empty[window]
+        np.testing.assert_array_equal(occlude(picture, 4 * i, 4 * j, patch=4, fill=fill, seed=3), painted)
+        expected = softmax(nets.tiny_forward(painted)["logits"][None])[0, 1]
+        assert value == pytest.approx(expected, abs=1e-5)
+
+
+def test_every_fill_that_is_listed_can_be_painted(tiny, picture):
+    found = [occlusion(tiny, picture, 0, patch=6, stride=6, fill=fill).tobytes() for fill in FILLS]
+    assert len(set(found)) == len(FILLS)
 
 
 def test_a_linear_net_has_a_closed_form(tmp_path, picture):
@@ -123,12 +138,12 @@ def test_coarse_to_fine_begins_with_every_eighth_then_every_fourth():
     assert set(order[: len(fourth)]) == fourth
 
 
-def small_batches(monkeypatch, size=5):
-    monkeypatch.setattr(module, "batch_size", lambda net: size)
+def small_batches(net, monkeypatch, size=5):
+    monkeypatch.setitem(vars(net), "batch_size", size)  # where the cached property keeps it
 
 
 def test_every_step_reports_what_is_done(tiny, picture, monkeypatch):
-    small_batches(monkeypatch)
+    small_batches(tiny, monkeypatch)
     steps = list(occlusion_steps(tiny, picture, 0, patch=3, stride=2))
     assert [step.index for step in steps] == [5, 10, 15, 20, 25, 30, 35, 40, 45, 48]
     assert {step.total for step in steps} == {48}
@@ -142,7 +157,7 @@ def test_every_step_reports_what_is_done(tiny, picture, monkeypatch):
 
 
 def test_the_first_step_has_the_coarsest_positions(tiny, picture, monkeypatch):
-    small_batches(monkeypatch, 4)
+    small_batches(tiny, monkeypatch, 4)
     first = next(occlusion_steps(tiny, picture, 0, patch=1, stride=1))
     assert [tuple(place) for place in np.argwhere(~np.isnan(first.result))] == [(0, 0), (0, 8), (8, 0), (8, 8)]
 
@@ -150,13 +165,13 @@ def test_the_first_step_has_the_coarsest_positions(tiny, picture, monkeypatch):
 def test_the_batch_size_does_not_matter(tiny, picture, monkeypatch):
     expected = occlusion(tiny, picture, 3, patch=4, stride=3)
     for size in (1, 7, 1000):
-        small_batches(monkeypatch, size)
+        small_batches(tiny, monkeypatch, size)
         np.testing.assert_allclose(occlusion(tiny, picture, 3, patch=4, stride=3), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1, 4, 10])
 def test_a_coarse_map_has_no_gaps_from_the_first_step_on(tiny, picture, monkeypatch, size):
-    small_batches(monkeypatch, size)
+    small_batches(tiny, monkeypatch, size)
     for step in occlusion_steps(tiny, picture, 0, patch=1, stride=1):
         drawn = coarse(step.result)
         seen = ~np.isnan(step.result)
@@ -175,10 +190,12 @@ def test_a_gap_is_filled_from_above_and_left():
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_no_more_is_computed_than_is_asked_for(tiny, picture, monkeypatch, closed):
-    small_batches(monkeypatch, 2)
+    small_batches(tiny, monkeypatch, 2)
     asked = []
-    scores = Net.scores
-    monkeypatch.setattr(Net, "scores", lambda self, batch: asked.append(len(batch)) or scores(self, batch))
+    activations = Net.activations
+    monkeypatch.setattr(
+        Net, "activations", lambda self, batch, names: asked.append(len(batch)) or activations(self, batch, names)
+    )
     steps = occlusion_steps(tiny, picture, 0, patch=4, stride=4)
     assert asked == []
     next(steps)
@@ -193,8 +210,90 @@ def test_no_more_is_computed_than_is_asked_for(tiny, picture, monkeypatch, close
         assert sum(asked) == 12
 
 
+# Other numbers than a probability -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["margin", "unit"])
+def test_any_number_can_be_asked_for(tiny, picture, kind):
+    target = class_margin(tiny, 1, 3) if kind == "margin" else unit(tiny, "conv2", 4, 2, 5)
+    found = occlusion(tiny, picture, target, patch=5, stride=4)
+    for (i, j), value in np.ndenumerate(found):
+        painted = picture.copy()
+        painted[4 * i : 4 * i + 5, 4 * j : 4 * j + 5] = 0.5
+        forward = nets.tiny_forward(painted)
+        expected = forward["logits"][1] - forward["logits"][3] if kind == "margin" else forward["conv2"][4, 2, 5]
+        assert value == pytest.approx(expected, abs=1e-5)
+    assert np.ptp(found) > 1e-3
+
+
+# How far it falls -----------------------------------------------------------------------------------------------------
+
+
+def spread_by_hand(values: np.ndarray, size, patch: int, stride: int) -> np.ndarray:
+    total, count = np.zeros(size), np.zeros(size)
+    for i, j in np.ndindex(values.shape):
+        if not np.isnan(values[i, j]):
+            total[i * stride : i * stride + patch, j * stride : j * stride + patch] += values[i, j]
+            count[i * stride : i * stride + patch, j * stride : j * stride + patch] += 1
+    return np.where(count > 0, total / np.maximum(count, 1), 0)
+
+
+@pytest.mark.parametrize(("patch", "stride"), [(4, 4), (5, 3), (3, 1), (2, 5), (20, 7), (1, 1)])
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+def test_values_are_spread_over_the_pixels_that_their_patches_cover(patch, stride, missing):
+    random = np.random.default_rng(1)
+    values = random.normal(size=[len(positions(side, patch, stride)) for side in (11, 17)]).astype(np.float32)
+    values[random.random(values.shape) < missing] = np.nan
+    expected = spread_by_hand(values, (11, 17), patch, stride)
+    found = spread(values, (11, 17), patch, stride)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_fall_is_how_far_the_number_goes_down(tiny, picture):
+    whole = softmax(nets.tiny_forward(picture)["logits"][None])[0, 1]
+    expected = spread_by_hand(whole - by_hand(picture, 1, 5, 3, 0.5), (12, 16), 5, 3)
+    np.testing.assert_allclose(occlusion_fall(tiny, picture, 1, patch=5, stride=3), expected, atol=1e-5)
+
+
+def test_without_a_size_the_patch_is_an_eighth_of_the_shorter_side(tmp_path):
+    net = nets.save(nets.tiny(shape=("n", 3, 40, 64), about=nets.ABOUT), tmp_path / "larger.onnx")
+    image = nets.picture((40, 64))
+    np.testing.assert_array_equal(occlusion_fall(net, image, 1), occlusion_fall(net, image, 1, patch=5, stride=2))
+    np.testing.assert_array_equal(
+        occlusion_fall(net, image, 1, patch=12), occlusion_fall(net, image, 1, patch=12, stride=6)
+    )
+
+
+def test_a_partial_fall_is_0_where_no_patch_has_been(tiny, picture, monkeypatch):
+    small_batches(tiny, monkeypatch, 3)
+    steps = list(occlusion_fall_steps(tiny, picture, 1, patch=4, stride=4))
+    assert [step.index for step in steps] == [3, 6, 9, 12]
+    assert [int((step.result != 0).sum()) for step in steps] == [3 * 16, 6 * 16, 9 * 16, 12 * 16]
+    np.testing.assert_allclose(steps[-1].result, occlusion_fall(tiny, picture, 1, patch=4, stride=4), atol=1e-6)
+
+
+def test_hiding_what_decides_lowers_the_number_most(tmp_path):
+    """A net that sums a planted square and is indifferent to the rest."""
+    weight = np.zeros((2, 3, 12, 16))
+    weight[1, :, 6:10, 9:13] = 0.05
+    net = nets.save(nets.linear(weight, np.zeros(2)), tmp_path / "linear.onnx")
+    image = nets.picture() * 0.3
+    image[6:10, 9:13] = 1
+    found = occlusion(net, image, 1, patch=4, stride=1)
+    assert np.unravel_index(found.argmin(), found.shape) == (6, 9)
+    fall = occlusion_fall(net, image, 1, patch=2, stride=2)
+    planted = np.zeros((12, 16), bool)
+    planted[6:10, 9:13] = True
+    assert fall[planted].min() > 0
+    seen = np.zeros((12, 16), bool)
+    seen[6:10, 8:14] = True  # the patches that touch it begin at every second pixel
+    np.testing.assert_array_equal(abs(fall) > 1e-6, seen)
+    assert planted[np.unravel_index(fall.argmax(), fall.shape)]
+
+
 def test_two_runs_at_once_do_not_meet(tiny, picture, monkeypatch):
-    small_batches(monkeypatch, 3)
+    small_batches(tiny, monkeypatch, 3)
     a, b = (occlusion_steps(tiny, image, 1, patch=4, stride=4) for image in (picture, picture[::-1]))
     pairs = list(zip(a, b, strict=True))
     np.testing.assert_array_equal(pairs[-1][0].result, occlusion(tiny, picture, 1, patch=4, stride=4))
@@ -215,7 +314,7 @@ def test_the_picture_stays_as_it_was(tiny, picture):
         ({"patch": 0}, "at least one pixel"),
         ({"stride": 0}, "at least one pixel"),
         ({"stride": -1}, "at least one pixel"),
-        ({"fill": "red"}, "grey, mean, black, white, not 'red'"),
+        ({"fill": "red"}, "grey, mean, black, white, blur, noise, not 'red'"),
     ],
 )
 def test_what_cannot_be_done_is_refused(tiny, picture, how, words):
@@ -235,8 +334,6 @@ def test_a_class_that_is_not_there_is_refused(tiny, picture):
 
 def test_the_batch_is_as_large_as_the_memory_allows(tiny, monkeypatch):
     largest = 5 * 12 * 16 * 4  # bytes of conv1
-    assert batch_size(tiny) == 64
-    monkeypatch.setattr(module, "BATCH_BYTES", 10 * largest)
-    assert batch_size(tiny) == 10
-    monkeypatch.setattr(module, "BATCH_BYTES", 1)
-    assert batch_size(tiny) == 1
+    for memory, expected in ((net_module.BATCH_BYTES, 64), (10 * largest, 10), (11 * largest - 1, 10), (1, 1)):
+        monkeypatch.setattr(net_module, "BATCH_BYTES", memory)
+        assert Net(tiny.path).batch_size == expected

@@ -6,8 +6,8 @@ import nets
 import numpy as np
 import pytest
 
-from engine.net import UnknownLayer
-from engine.saliency import gradient, saliency, signed_saliency
+from engine.net import UnknownClass, UnknownLayer
+from engine.saliency import gradient, largest, saliency, signed, signed_saliency
 from engine.target import Target, class_score, unit
 
 WEIGHT = np.random.default_rng(4).normal(0, 1, (2, 3, 12, 16))
@@ -99,3 +99,41 @@ def test_nothing_behind_the_target_is_computed(tmp_path, picture):
     assert saliency(net, picture, Target(("logits",), lambda v: v["logits"][:, 0], "a")).any()
     with pytest.raises(UnknownLayer):
         unit(net, "conv3", 0)
+
+
+def test_a_class_by_its_number_is_its_logit(tiny, picture):
+    np.testing.assert_array_equal(gradient(tiny, picture, 2), gradient(tiny, picture, class_score(tiny, 2)))
+    with pytest.raises(UnknownClass):
+        gradient(tiny, picture, 4)
+
+
+@pytest.mark.parametrize("batch", ["n", 1])
+def test_several_pictures_give_what_each_gives_alone(tmp_path, batch):
+    """Also where the graph is made for one picture at a time, and names that number on the way."""
+    nodes = nets.tiny_nodes()
+    nodes[-1:] = [nets.node("Reshape", "mean shape", "flat"), nets.node("Gemm", "flat w3 b3", "logits", transB=1)]
+    constants = nets.tiny_weights() | {"shape": np.array([1 if batch == 1 else -1, 6])}
+    made = nets.model(nodes, constants, shape=(batch, 3, *nets.SIZE), opset=17, about=nets.ABOUT)
+    net = nets.save(made, tmp_path / "net.onnx")
+    images = np.stack([nets.picture(seed=seed) for seed in range(3)])
+    found = gradient(net, images, 1)
+    assert found.shape == images.shape
+    for image, one in zip(images, found, strict=True):
+        np.testing.assert_allclose(one, gradient(net, image, 1), rtol=1e-4, atol=1e-7)
+    assert not np.allclose(found[0], found[1])
+
+
+def test_another_rule_for_an_op_holds_for_one_call(tiny, picture):
+    """By the op's name, or by the tensor that one node of them makes."""
+    before = gradient(tiny, picture, 1)
+    for key in ("Relu", "relu1"):
+        off = gradient(tiny, picture, 1, ops={key: lambda x: 0 * x})
+        assert not off.any()
+    np.testing.assert_array_equal(gradient(tiny, picture, 1), before)
+
+
+def test_the_largest_and_the_signed_of_a_gradient():
+    given = np.array([[[1, -3, 2], [0, 0, 0]]], np.float32)
+    np.testing.assert_array_equal(largest(given), [[3, 0]])
+    np.testing.assert_array_equal(signed(given), [[0, 0]])
+    np.testing.assert_array_equal(largest(np.stack([given, 2 * given])), [[[3, 0]], [[6, 0]]])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.net import UnknownClass, UnknownLayer
-from engine.target import class_score, unit
+from engine.net import UnknownClass, UnknownLayer, softmax
+from engine.target import asked, class_margin, class_probability, class_score, measure, number, unit
 
 PICTURES = [nets.picture(seed=seed) for seed in range(3)]
 FORWARD = [nets.tiny_forward(image) for image in PICTURES]
@@ -113,3 +113,81 @@ def test_a_unit_that_is_not_there_is_refused(tiny, place, words):
 def test_a_class_that_is_not_there_is_refused(tiny):
     with pytest.raises(UnknownClass, match="0 to 3, not 4"):
         class_score(tiny, 4)
+
+
+# Probabilities and margins --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_a_class_probability_is_its_softmax(tiny, index):
+    target = class_probability(tiny, index)
+    expected = softmax(np.stack([f["logits"] for f in FORWARD]))[:, index]
+    np.testing.assert_allclose(value(tiny, target), expected, atol=1e-6)
+    assert (target.names, target.unit) == (("logits",), "probability")
+    assert target.title == f"probability of “{nets.LABELS[index]}”"
+
+
+FAR = np.array([[900, -900, 0, 899], [0, 0, 0, 0], [-50, 50, 49, 0], [-1e4, -1e4, -1e4, 1e4]], np.float32)
+
+
+@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("of", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+def test_a_probability_holds_where_logits_are_far_apart(tiny, index, of):
+    """Without an overflow on the way, which numpy would warn of, and a warning is an error here."""
+    found = np.asarray(class_probability(tiny, index).value({"logits": of(FAR)}))
+    np.testing.assert_allclose(found, softmax(FAR.astype(np.float64))[:, index], rtol=1e-5, atol=1e-30)
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_the_gradient_of_a_probability_is_that_of_the_softmax(tiny, index):
+    """p (1 at the class, else 0, less the others' p), and a number also where logits are far apart."""
+    logits = torch.from_numpy(FAR).requires_grad_()
+    (found,) = torch.autograd.grad(class_probability(tiny, index).value({"logits": logits}).sum(), logits)
+    p = softmax(FAR.astype(np.float64))
+    np.testing.assert_allclose(found, p[:, [index]] * (np.eye(4)[index] - p), atol=1e-6)
+
+
+def test_a_margin_is_the_difference_of_two_logits(tiny):
+    target = class_margin(tiny, "golf ball", 1)
+    np.testing.assert_allclose(value(tiny, target), [f["logits"][3] - f["logits"][1] for f in FORWARD], atol=1e-5)
+    assert (target.names, target.unit) == (("logits",), "logits")
+    assert target.title == "“golf ball” ahead of “church”"
+
+
+@pytest.mark.parametrize("made", [class_probability, lambda net, index: class_margin(net, 0, index)])
+def test_neither_is_made_of_a_class_that_is_not_there(tiny, made):
+    with pytest.raises(UnknownClass, match="0 to 3, not 4"):
+        made(tiny, 4)
+
+
+# What is asked about --------------------------------------------------------------------------------------------------
+
+
+def test_a_target_is_taken_as_it_is(tiny):
+    target = unit(tiny, "conv2", 1)
+    assert asked(tiny, target) is target
+    assert asked(tiny, target, class_probability) is target
+
+
+@pytest.mark.parametrize("wanted", [2, np.int64(2), "parachute"])
+def test_a_class_stands_for_its_logit_or_what_the_method_reads(tiny, wanted):
+    assert asked(tiny, wanted).title == "class “parachute”"
+    assert asked(tiny, wanted, class_probability).title == "probability of “parachute”"
+    with pytest.raises(UnknownClass):
+        asked(tiny, 9)
+
+
+def test_measuring_goes_through_onnx_runtime(tiny, monkeypatch):
+    from engine.twin import Twin
+
+    monkeypatch.setattr(Twin, "__call__", lambda *_, **__: pytest.fail("the twin was asked"))
+    target = 2 * class_score(tiny, 1) - unit(tiny, "conv2", 3)
+    found = measure(tiny, tiny.batch(*PICTURES), target)
+    np.testing.assert_allclose(found, [2 * f["logits"][1] - f["conv2"][3].mean() for f in FORWARD], atol=1e-5)
+
+
+def test_the_number_of_a_picture_is_a_probability_or_what_is_asked(tiny):
+    image, found = PICTURES[1], FORWARD[1]
+    assert number(tiny, image, 2) == pytest.approx(softmax(found["logits"][None])[0, 2], abs=1e-6)
+    assert number(tiny, image, class_score(tiny, 2)) == pytest.approx(found["logits"][2], abs=1e-5)

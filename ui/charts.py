@@ -14,11 +14,14 @@ import numpy as np
 import pandas as pd
 
 from engine import colour
-from engine.image import Frame, to_png
+from engine.image import Frame, resize, to_jpeg, to_png
 from engine.net import Layer
 
 PANEL = 308  # pixels: three abreast on a screen of 1280, one on a phone
+TILE = 164  # five abreast there, two on a phone
 ACCENT = "#e8590c"  # boxes and selections: readable on viridis, on greys and on both themes
+# Lines, to be told apart also by the colour-blind and on both themes (after Okabe and Ito 2008).
+CURVES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 MAX_CELLS = 56  # a side, that a map is divided into for clicks and hovers
 
 alt.data_transformers.disable_max_rows()  # the tests watch the weight of every chart instead
@@ -26,6 +29,13 @@ alt.data_transformers.disable_max_rows()  # the tests watch the weight of every 
 
 def _url(pixels: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(to_png(pixels)).decode("ascii")
+
+
+def _thumbnail(pixels: np.ndarray, width: int = 240) -> str:
+    """A small picture for a tooltip, which Vega takes for one by the name `image`."""
+    height = max(1, round(pixels.shape[0] * width / pixels.shape[1]))
+    small = resize(pixels, (height, width)) if width < pixels.shape[1] else enlarge(pixels, width // 2)
+    return "data:image/jpeg;base64," + base64.b64encode(to_jpeg(small)).decode("ascii")
 
 
 def _size(shape: tuple[int, int], width: int) -> tuple[int, int]:
@@ -85,7 +95,7 @@ def _scale(colours: Sequence[str], low: float, high: float, title: str) -> dict:
         gradientLength=PANEL - 60,
         gradientThickness=10,
         tickCount=4,
-        format="~g",
+        format=".4~g",
         labelOverlap="greedy",
         gradientOpacity=1,
         offset=8,
@@ -114,6 +124,43 @@ def limits(values: np.ndarray, signed: bool) -> tuple[float, float]:
         top = max(abs(low), abs(high)) or 1.0
         return -top, top
     return (low, high) if high > low else (low, low + 1)
+
+
+def around_grey(values: np.ndarray, limit: float) -> np.ndarray:
+    """(H, W, 3) colours of a signed picture (H, W, 1 or 3): each channel runs from -limit over grey, zero, to limit."""
+    shown = np.clip(0.5 + values / (2 * limit or 1), 0, 1).astype(np.float32)
+    return np.broadcast_to(shown, (*shown.shape[:2], 3))
+
+
+def outlined(pixels: np.ndarray, mask: np.ndarray, width: int = PANEL) -> np.ndarray:
+    """A picture (H, W, 3), enlarged, with a line around what the mask (H, W) covers and the rest darkened."""
+    from scipy.ndimage import binary_erosion  # which Home does not wait for
+
+    large, inside = enlarge(pixels, width).copy(), enlarge(mask, width)
+    large[~inside] *= 0.35
+    kernel = binary_erosion(inside, iterations=2, border_value=1)  # no line along the picture's own border
+    large[inside & ~kernel] = _rgb(ACCENT)
+    return large
+
+
+def tinted(pixels: np.ndarray, tints: Mapping[str, np.ndarray], share: float = 0.6) -> np.ndarray:
+    """A picture (H, W, 3) in greys, with a colour ("#rrggbb") laid over each mask (H, W)."""
+    shown = np.repeat((pixels @ np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, 2)
+    for tint, mask in tints.items():
+        shown[mask] = (1 - share) * shown[mask] + share * _rgb(tint)
+    return shown
+
+
+def on_checks(cut_out: np.ndarray, side: int = 8) -> np.ndarray:
+    """(H, W, 3): a picture with opacity (H, W, 4) on a checkerboard, the usual sign of nothing; enlarged."""
+    large = enlarge(cut_out, PANEL)
+    rows, cols = np.indices(large.shape[:2]) // side
+    checks = np.where((rows + cols) % 2, 0.8, 1.0).astype(np.float32)[..., None]
+    return large[..., :3] * large[..., 3:] + checks * (1 - large[..., 3:])
+
+
+def _rgb(tint: str) -> np.ndarray:
+    return np.array([int(tint[i : i + 2], 16) for i in (1, 3, 5)], np.float32) / 255
 
 
 def picture(
@@ -171,31 +218,93 @@ def heatmap(
     name: str | None = None,
     value_name: str = "value",
     width: int = PANEL,
+    most: int = MAX_CELLS,
 ) -> alt.LayerChart:
     """A map (rows, cols), alone or over a picture, with its colour scale; cells answer hovers and, if `name`, clicks.
 
     title: of the colour scale, with the unit. shown: what is painted, where it differs from the values (a coarse map).
     over, frame: the picture (H, W, 3) and the part of it that the map covers. cells: for each position in row-major
     order, (top, left, bottom, right) in the map's own extent [0, 1]; by default a regular grid. name: of the selection,
-    whose points have `row` and `col`.
+    whose points have `row` and `col`. most: cells a side that answer, fewer where there are many maps.
     """
     low, high = bounds or limits(values, signed)
     painted = paint(values if shown is None else shown, low, high, signed)
     rows, cols = values.shape
     shape = over.shape[:2] if over is not None else (_tall(rows, cols), PANEL)
     extent = (frame.top, frame.left, frame.top + frame.height, frame.left + frame.width) if frame else (0, 0, *shape)
-    layers: list = []
+    layers = _painted(painted, extent, shape, over, opacity, width)
+    layers.append(_cells(values, extent, shape, colour_scale(low, high, title, signed), cells, name, value_name, most))
+    if boxes:
+        layers.append(_box_layer(boxes, shape))
+    return _finish(alt.layer(*layers), shape, width)
+
+
+def _painted(
+    painted: np.ndarray, extent: tuple, shape: tuple[int, int], over: np.ndarray | None, opacity: float, width: int
+) -> list:
+    """A map's colours (h, w, 3) as a layer, on a grey picture where there is one to shine through."""
+    layers = []
     if over is not None:
         small = _shrink(over, width)
         grey = small @ np.array([0.299, 0.587, 0.114], np.float32)
         backdrop = np.repeat(grey[..., None], 3, 2) if opacity < 1 else small
         layers.append(_picture_layer(backdrop, (0, 0, *shape), shape, width))
         painted = np.concatenate([painted, np.full((*painted.shape[:2], 1), opacity, np.float32)], 2)
-    layers.append(_picture_layer(painted, extent, shape, width))
-    layers.append(_cells(values, extent, shape, colour_scale(low, high, title, signed), cells, name, value_name))
-    if boxes:
-        layers.append(_box_layer(boxes, shape))
-    return _finish(alt.layer(*layers), shape, width)
+    return [*layers, _picture_layer(painted, extent, shape, width)]
+
+
+def tile(
+    values: np.ndarray,
+    *,
+    bounds: tuple[float, float],
+    over: np.ndarray,
+    frame: Frame | None = None,
+    signed: bool = False,
+    opacity: float = 0.6,
+    tip: Mapping[str, object],
+    title: str | None = None,
+    name: str | None = None,
+    boxes: Sequence[tuple] = (),
+    width: int = TILE,
+) -> alt.LayerChart:
+    """One map (rows, cols) of several over its picture (H, W, 3), small: it answers as a whole, with `tip`.
+
+    bounds, signed: of the colours that the several share. title: of the colour scale, where it has one of its own;
+    else `colour_bar` draws one for all. name: of the selection, whose points have `tile`, which is 0.
+    """
+    shape = over.shape[:2]
+    extent = (frame.top, frame.left, frame.top + frame.height, frame.left + frame.width) if frame else (0, 0, *shape)
+    layers = _painted(paint(values, *bounds, signed), extent, shape, over, opacity, width)
+    data = pd.DataFrame({"tile": [0], "top": [0], "left": [0], "bottom": [shape[0]], "right": [shape[1]]})
+    data = data.assign(level=bounds[0], **{key: [value] for key, value in tip.items()})
+    scales = _axes(shape)
+    hover = alt.selection_point(name=f"hover_{name or 'tile'}", on="pointerover", empty=False, clear="pointerout")
+    hits = (
+        alt.Chart(data)
+        .mark_rect(stroke=ACCENT, strokeWidth=3, fillOpacity=0, cursor="pointer" if name else "default")
+        .encode(
+            x=alt.X("left:Q", axis=None, scale=scales["x"]),
+            x2="right:Q",
+            y=alt.Y("top:Q", axis=None, scale=scales["y"]),
+            y2="bottom:Q",
+            tooltip=list(tip),
+            strokeOpacity=alt.condition(hover, alt.value(1), alt.value(0)),
+        )
+        .add_params(hover)
+    )
+    if title is not None:
+        hits = hits.encode(fill=alt.Fill("level:Q", **colour_scale(*bounds, title, signed)))
+    if name:
+        hits = hits.add_params(alt.selection_point(name=name, fields=["tile"], empty=False))
+    outlines = [_box_layer(boxes, shape)] if boxes else []
+    return _finish(alt.layer(*layers, *outlines, hits), shape, width)
+
+
+def colour_bar(bounds: tuple[float, float], *, title: str, signed: bool = False) -> alt.LayerChart:
+    """The colour scale that several pictures share, alone."""
+    data = pd.DataFrame({"level": [bounds[0]]})
+    nothing = alt.Chart(data).mark_rect(opacity=0).encode(alt.Fill("level:Q", **colour_scale(*bounds, title, signed)))
+    return _fixed(alt.layer(nothing), PANEL - 40, 1)
 
 
 def _tall(rows: int, cols: int) -> int:
@@ -210,10 +319,11 @@ def _cells(
     cells: Sequence[tuple] | None,
     name: str | None,
     value_name: str,
+    most: int,
 ) -> alt.Chart:
     """Transparent rectangles that carry the numbers: hover, click and the legend."""
     rows, cols = values.shape
-    step = -(-max(rows, cols) // MAX_CELLS)  # large maps answer by blocks, each with its largest value
+    step = -(-max(rows, cols) // most)  # large maps answer by blocks, each with its largest value
     found = []
     top, left, bottom, right = extent
     for i in range(0, rows, step):
@@ -407,3 +517,126 @@ def bars(values: Sequence[float], *, x: str, y: str, chosen: int | None = None, 
         )
         .properties(width="container", height=height)
     )
+
+
+def lines(
+    data: pd.DataFrame,
+    *,
+    x: str,
+    y: Sequence[str],
+    x_title: str,
+    y_title: str,
+    bounds: tuple[float, float] | None = None,
+    name: str | None = None,
+    chosen: float | None = None,
+    height: int = 240,
+    width: int | str = "container",
+    columns: int = 0,
+    pictures: Sequence[np.ndarray] = (),
+) -> alt.LayerChart:
+    """Columns `y` over column `x` as lines with points, one colour each; a rule at `chosen`.
+
+    bounds: of the y axis. name: of the selection, whose points have the x that is nearest to the click. columns: of
+    the legend, where it would be too long for one line. pictures: for each row, (H, W, 3), shown as one hovers there.
+    """
+    tidy = data.melt(x, list(y), var_name="curve", value_name="value").dropna()
+    whole = pd.api.types.is_integer_dtype(data[x])  # counts have no halves
+    base = alt.Chart(tidy).encode(
+        x=alt.X(
+            f"{x}:Q",
+            title=x_title,
+            scale=alt.Scale(nice=False, zero=False),
+            axis=alt.Axis(tickMinStep=1) if whole else alt.Axis(),
+        ),
+        y=alt.Y("value:Q", title=y_title, scale=alt.Scale(domain=bounds) if bounds else alt.Scale()),
+        color=alt.Color(
+            "curve:N",
+            sort=list(y),
+            scale=alt.Scale(domain=list(y), range=[CURVES[k % len(CURVES)] for k in range(len(y))]),
+            legend=alt.Legend(title=None, orient="top", columns=columns, labelLimit=240) if len(y) > 1 else None,
+        ),
+    )
+    layers = [base.mark_line(), base.mark_point(filled=True, size=28)]
+    hover = alt.selection_point(
+        name=f"hover_{name or 'lines'}", on="pointerover", empty=False, clear="pointerout", nearest=True, fields=[x]
+    )
+    rows = data[[x, *y]].round(6)
+    told = [alt.Tooltip(f"{x}:Q", format=".3~g", title=x_title), *(alt.Tooltip(f"{c}:Q", format=".4~g") for c in y)]
+    if len(pictures):
+        rows = rows.assign(image=[_thumbnail(pixels) for pixels in pictures])
+        told.append(alt.Tooltip("image:N"))
+    rule = alt.Chart(rows.dropna(subset=list(y), how="all")).mark_rule(color="#868e96", strokeWidth=1)
+    rule = rule.encode(x=f"{x}:Q", opacity=alt.condition(hover, alt.value(1), alt.value(0)), tooltip=told)
+    rule = rule.add_params(hover)
+    if name:
+        click = alt.selection_point(name=name, on="click", nearest=True, fields=[x], empty=False)
+        rule = rule.add_params(click)
+    layers.append(rule)
+    if chosen is not None:
+        at = pd.DataFrame({x: [chosen]})
+        layers.append(alt.Chart(at).mark_rule(color=ACCENT, strokeWidth=2).encode(x=f"{x}:Q"))
+    return alt.layer(*layers).properties(width=width, height=height)
+
+
+def dots(
+    data: pd.DataFrame,
+    *,
+    x_title: str,
+    bounds: tuple[float, float] | None = None,
+    rule: float | None = None,
+) -> alt.LayerChart:
+    """Means with their intervals: a row per `label` in the table's order, a colour per `series`.
+
+    data: columns label, series, value, low and high; the last two are NaN where there is no interval. rule: a number to
+    compare with, as a dashed line.
+    """
+    data = data.astype({"value": float, "low": float, "high": float}).round(5)
+    series = list(dict.fromkeys(data.series))
+    scale = alt.Scale(domain=list(bounds), clamp=True) if bounds else alt.Scale(zero=False)
+    base = alt.Chart(data).encode(
+        y=alt.Y("label:N", sort=None, axis=alt.Axis(title=None, labelLimit=150, ticks=False, domain=False, grid=True)),
+        yOffset=alt.YOffset("series:N", sort=series),
+        color=alt.Color(
+            "series:N",
+            sort=series,
+            scale=alt.Scale(domain=series, range=[ACCENT, "#31688e", "#35b779", "#8a98c8"][: len(series)]),
+            legend=alt.Legend(title=None, orient="top") if len(series) > 1 else None,
+        ),
+        tooltip=["label", "series", *(alt.Tooltip(f"{key}:Q", format=".4~g") for key in ("value", "low", "high"))],
+    )
+    known = base.transform_filter("isValid(datum.low)")
+    layers = [
+        known.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=x_title, scale=scale), x2="high:Q"),
+        base.mark_point(filled=True, size=70, opacity=1).encode(x=alt.X("value:Q", title=x_title, scale=scale)),
+    ]
+    if rule is not None:
+        at = alt.Chart(pd.DataFrame({"value": [rule]}))
+        layers.append(at.mark_rule(strokeDash=[4, 3], color="#868e96").encode(x=alt.X("value:Q", scale=scale)))
+    rows = len(set(data.label))
+    around = 60 + 30 * (len(series) > 1)  # the axis and the legend, which the height includes
+    return alt.layer(*layers).properties(width="container", height=(12 + 18 * len(series)) * rows + around)
+
+
+def matrix(values: np.ndarray, labels: Sequence[str], title: str) -> alt.LayerChart:
+    """(N, N) numbers in [-1, 1] as a table of coloured cells; the rows are numbered and named, the columns numbered."""
+    data = pd.DataFrame(
+        [
+            (f"{i + 1} {labels[i]}", f"{j + 1}", labels[j], round(float(values[i, j]), 3))
+            for i in range(len(labels))
+            for j in range(len(labels))
+        ],
+        columns=["this", "column", "that", "value"],
+    )
+    axis = {"labelLimit": 120, "ticks": False, "domain": False}
+    base = alt.Chart(data).encode(
+        x=alt.X("column:N", sort=None, axis=alt.Axis(orient="top", labelAngle=0, title=title, **axis)),
+        y=alt.Y("this:N", sort=None, axis=alt.Axis(title=None, **axis)),
+        tooltip=["this", "that", alt.Tooltip("value:Q", format=".3f")],
+    )
+    colours = colour_scale(-1, 1, title, True)["scale"]  # the numbers are in the cells and need no legend
+    tiles = base.mark_rect().encode(color=alt.Color("value:Q", scale=colours, legend=None))
+    dark = abs(alt.datum.value) > 0.6  # where dark letters could not be read
+    text = base.mark_text(fontSize=12).encode(
+        text=alt.Text("value:Q", format=".2f"), color=alt.condition(dark, alt.value("white"), alt.value("#212529"))
+    )
+    return _fixed(alt.layer(tiles, text), 34 * len(labels), 32 * len(labels))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from engine.net import Layer, Net
-from ui import charts
+from ui import charts, frame
 
 
 def still(chart, alt: str, key: str | None = None) -> None:
@@ -65,6 +65,50 @@ def layer(
     return name
 
 
+def target(scene: frame.Scene, *, kinds: Sequence[str] = ("class", "unit"), at_key: str = "at") -> dict:
+    """What the page asks about, in the form that `frame.aim` takes. kinds: of "class", "unit", "margin".
+
+    at_key: of the unit's cell, where the page has an "at" of its own.
+
+    A class is the sidebar's; a unit is chosen here, by layer, channel and cell; a margin is that of the sidebar's class
+    ahead of another one, by default the likeliest of the rest.
+    """
+    net = scene.net
+    about = choice("Of which number?", "about", kinds)
+    if about == "unit":
+        has_map = any(found.has_map for found in net.layers)
+        name = layer(net, able=lambda found: True, default=net.last_map if has_map else None)
+        channels, height, width = net.layer(name).shape
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+            channel = number("Channel", "unit", 0, channels - 1, 0, width=140)
+            at = cell("Cell (row, column)", at_key, height, width, "mean of the channel")
+        row, col = at or (None, None)
+        return {"layer": name, "channel": channel, "row": row, "col": col}
+    if about == "margin":
+        names = frame.class_names(net)
+        rest = [int(k) for k in (-scene.probabilities).argsort(kind="stable") if k != scene.class_index]
+        options = [names[k] for k in rest]
+        if st.session_state.get("against") not in options:
+            st.session_state.pop("against", None)
+        chosen = st.selectbox("Ahead of", options, key="against", bind="query-params", width=320)
+        return {"class": scene.class_index, "against": names.index(chosen)}
+    return {"class": scene.class_index}
+
+
+def map_layer(net: Net, where: dict) -> str | None:
+    """At which layer a method that takes one is asked: one that the target of `frame.aim` can hang on.
+
+    None is the method's own default, the last before pooling.
+    """
+    names = [found.name for found in net.layers]
+    until = names.index(where["layer"]) if "layer" in where else len(names)
+    able = [found.name for found in net.layers[: until + 1] if found.has_map]
+    if not able:
+        return None
+    chosen = one("Layer of the map", "cam_layer", able, net.last_map if net.last_map in able else able[-1], width=220)
+    return None if chosen == net.last_map else chosen
+
+
 def describe(layer: Layer) -> str:
     """A layer in a line."""
     channels, height, width = layer.shape
@@ -85,6 +129,22 @@ def choice(label: str, key: str, options: Sequence[str], **look) -> str:
         label, options, default=options[0], required=True, key=key, bind="query-params", **look
     )
     return chosen or options[0]  # an empty value in a link gives None all the same
+
+
+def several(label: str, key: str, options: Sequence[str], default: Sequence[str], most: int | None = None) -> list[str]:
+    """Some of many; what another page or network left under the same key and is none of them is dropped."""
+    kept = st.session_state.get(key)
+    if kept is not None and (not set(kept) <= set(options) or len(kept) > (most or len(options))):
+        st.session_state.pop(key)
+    return st.multiselect(label, options, default, key=key, max_selections=most, bind="query-params")
+
+
+def one(label: str, key: str, options: Sequence[str], default: str | None = None, **look) -> str:
+    """One of many, by default the first; what another page left under the same key and is none of them is dropped."""
+    if st.session_state.get(key) not in options:
+        st.session_state.pop(key, None)
+    index = options.index(default) if default in options else 0
+    return st.selectbox(label, options, index, key=key, bind="query-params", **look) or options[index]
 
 
 def number(label: str, key: str, low: int, high: int, default: int, **look) -> int:
@@ -125,10 +185,10 @@ def grid_page(count: int, per_page: int, key: str) -> range:
     return range((page - 1) * per_page, min(page * per_page, count))
 
 
-def panels(count: int) -> list:
-    """Containers for charts of one panel's width: side by side where there is room, else below each other."""
+def panels(count: int, width: int = charts.PANEL) -> list:
+    """Containers for charts of that width: side by side where there is room, else below each other."""
     row = st.container(horizontal=True, gap="small")
-    return [row.container(width=charts.PANEL + 4) for _ in range(count)]
+    return [row.container(width=width + 4) for _ in range(count)]
 
 
 def panel_and_rest() -> list:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import io
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,24 +16,28 @@ from urllib.parse import urlencode
 import numpy as np
 import streamlit as st
 
-from engine import certificate, image, nets, samples, zoo
+from engine import certificate, image, nets, samples, truth, zoo
 from engine.image import Frame, NotAPicture
 from engine.metadata import BadMetadata
 from engine.net import BadNetwork, Net, softmax
 from engine.step import Step
+from engine.target import Target, class_margin, unit
 from ui import jobs
 
 SUGGESTED = "suggested"  # stands for the picture that suits the network, and for the likeliest class
 UPLOAD, CAMERA = "upload", "camera"
 PAGES = Path(__file__).parent.parent / "pages"
 SECTIONS = ("start", "look", "explain", "imagine", "fool", "paint")  # their order; others come after
-SHARED = ("net", "image", "class")  # the choices that every page shares, by their names in a link
+SHARED = ("net", "output", "image", "class")  # the choices that every page shares, by their names in a link
+
+
+# Networks count by file and output, arrays by all their bytes: a sample of them, as Streamlit takes it, would lie.
+HASHES = {Net: lambda net: (net.sha256, net.output), np.ndarray: image.digest}
 
 
 def cached(function: Callable, max_entries: int = 32) -> Callable:
-    """An engine function with a bounded cache around it. Arrays count by all their bytes; sampling them would lie."""
-    hashes = {Net: lambda net: net.sha256, np.ndarray: image.digest}
-    return st.cache_data(function, hash_funcs=hashes, max_entries=max_entries, show_spinner=False)
+    """An engine function with a bounded cache around it."""
+    return st.cache_data(function, hash_funcs=HASHES, max_entries=max_entries, show_spinner=False)
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,8 @@ def scene() -> Scene:
 
 
 @st.cache_resource(max_entries=3, show_spinner="Opening the network …")
-def _open(path: str, modified: float) -> Net:
-    return Net(path)
+def _open(path: str, modified: float, output: str | None = None) -> Net:
+    return Net(path, output=output)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)  # up to 96 MB each
@@ -83,10 +88,16 @@ def _decode(digest: str, _data: bytes) -> np.ndarray:
     return pixels
 
 
+def network(name: str) -> Net:
+    """The network of that name, for a page that asks others than the sidebar's. Raises UnknownNet, BadNetwork."""
+    path = nets.find(name)
+    return _open(str(path), path.stat().st_mtime)
+
+
 scores = cached(lambda net, pixels: net.scores(net.batch(pixels))[0], 64)
 
 
-@st.cache_data(show_spinner=False, max_entries=16, hash_funcs={Net: lambda net: net.sha256})
+@st.cache_data(show_spinner=False, max_entries=16, hash_funcs=HASHES)
 def class_names(net: Net) -> list[str]:
     """The labels, made unique: ImageNet has two "crane" and two "maillot"."""
     labels = net.labels
@@ -105,6 +116,11 @@ def _chosen_net() -> Net:
     path = here[name]
     try:
         net = _open(str(path), path.stat().st_mtime)
+        if len(net.outputs) > 1:
+            if st.session_state.get("output") not in net.outputs:  # another network was chosen
+                st.session_state.pop("output", None)
+            output = st.selectbox("Output", net.outputs, key="output", bind="query-params")
+            net = _open(str(path), path.stat().st_mtime, output)
     except (BadNetwork, BadMetadata) as error:
         st.error(str(error))
         st.stop()
@@ -163,12 +179,15 @@ def _said(step: Step | None, name: str) -> str:
     return str(step.result) if step else f"Fetching {zoo.NETWORKS[name].title}"
 
 
-def _suits(net: Net) -> str:
+def suits(net: Net) -> str:
+    """The sample that is suggested for a net."""
+    if set(net.labels) == set(truth.CLASSES):
+        return "planted-disc-square"
     return "digit-3" if net.channels == 1 else "china"
 
 
 def _chosen_picture(net: Net) -> tuple[str, np.ndarray]:
-    suited = _suits(net)
+    suited = suits(net)
     # A link holds an option as it is shown, so the pictures go by the names that the command line takes, too.
     options = [SUGGESTED, *samples.SAMPLES, UPLOAD, CAMERA]
     titles = {SUGGESTED: f"{suited} (suggested)"}
@@ -242,6 +261,32 @@ def _seen(net: Net, picture: np.ndarray) -> str:
     return f"What the network sees: {height} × {width} of the picture's {picture.shape[0]} × {picture.shape[1]} pixels"
 
 
+# What is asked about ------------------------------------------------------------------------------------------------
+
+
+def aim(net: Net, where: Mapping[str, Any]) -> Target | int:
+    """The engine's target for what a page is about.
+
+    where: {"class": k}, which stays a number, so that each method reads of the class what it is made for; {"class": k,
+    "against": j}; or {"layer": …, "channel": …, "row": …, "col": …}, the last two None for a channel's mean.
+    """
+    if "layer" in where:
+        return unit(net, **where)
+    if "against" in where:
+        return class_margin(net, where["class"], where["against"])
+    return where["class"]
+
+
+@st.cache_data(hash_funcs=HASHES, max_entries=64, show_spinner=False)
+def _asked(module: str, name: str, net: Net, pixels: np.ndarray, where: dict, knobs: dict) -> Any:
+    return getattr(importlib.import_module(module), name)(net, pixels, aim(net, where), **knobs)
+
+
+def ask(function: Callable, scene: Scene, where: Mapping[str, Any], **knobs: Any) -> Any:
+    """An engine function `(net, image, target, …)` on the scene, kept for the next time."""
+    return _asked(function.__module__, function.__name__, scene.net, scene.pixels, dict(where), knobs)
+
+
 # Head and foot of a page --------------------------------------------------------------------------------------------
 
 
@@ -262,7 +307,7 @@ def foot(
 ) -> None:
     """Link, Download, Reproduce, and what it is that one looks at.
 
-    function: the engine's, called with `scene` and `knobs` (class_index, target as a dict, or keywords of its own).
+    function: the engine's, called with `scene` and `knobs` (target as a dict, or keywords of its own).
     downloads: (label, file name, data, mime).
     """
     with st.container(horizontal=True, gap="small"):
@@ -313,8 +358,8 @@ def address() -> str:
 def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[str, str]:
     """(Python, command line) that give what the page shows.
 
-    knobs: arguments after (net, image): `class_index`, `target` as {"class": k} or {"layer": …, "channel": …, …},
-    and the function's own keywords.
+    knobs: arguments after (net, image): `target` in the form that `aim` takes, and the function's own keywords; those
+    that are None are left out.
     """
     net, name = scene.net, scene.picture_name
     module, method = function.__module__, function.__name__
@@ -327,24 +372,30 @@ def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[
     imports.append(f"from {module} import {method}")
     arguments, options = [], []
     for key, value in knobs.items():
-        if key == "class_index":
-            arguments.append(f"class_index={value!r}")
-            options += ["--class", str(value)]
+        if key == "target" and "against" in value:
+            imports.append("from engine.target import class_margin")
+            arguments.append(f"class_margin(net, {value['class']!r}, {value['against']!r})")
+            options += ["--class", str(value["class"]), "--against", str(value["against"])]
         elif key == "target" and "class" in value:
-            imports.append("from engine.target import class_score")
-            arguments.append(f"class_score(net, {value['class']!r})")
+            arguments.append(repr(value["class"]))
             options += ["--class", str(value["class"])]
         elif key == "target":
             imports.append("from engine.target import unit")
             place = {k: v for k, v in value.items() if v is not None}
             arguments.append("unit(net, " + ", ".join(f"{k}={v!r}" for k, v in place.items()) + ")")
-            options += [part for k, v in place.items() for part in (f"--{k}", shlex.quote(str(v)))]
+            own = inspect.signature(function).parameters  # where the method has a layer of its own
+            for part, chosen in place.items():
+                options += [f"--target-{part}" if part in own else f"--{part}", shlex.quote(str(chosen))]
+        elif value is None:
+            continue
         else:
             arguments.append(f"{key}={value!r}")
             options += [f"--{key.replace('_', '-')}", shlex.quote(str(value))]
     code = "\n".join(imports)
     of_picture = "image" in inspect.signature(function).parameters
-    code += f"\n\nnet = Net(nets.find({net.name!r}))\n"
+    of_several = len(net.outputs) > 1
+    chosen = f", output={net.output!r}" if of_several else ""
+    code += f"\n\nnet = Net(nets.find({net.name!r}){chosen})\n"
     code += f"pixels, frame = net.view({picture})\n" if of_picture else ""
     code += f"result = {method}({', '.join(['net', *(['pixels'] if of_picture else []), *arguments])})\n"
     shown = "your-picture.jpg" if upload else name
@@ -353,6 +404,7 @@ def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[
         method.replace("_", "-"),
         "--net",
         shlex.quote(net.name),
+        *(["--output", shlex.quote(net.output)] if of_several else []),
         "--image",
         shown,
         *options,
@@ -363,19 +415,19 @@ def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[
 
 def need_gradients(net: Net) -> None:
     """Go on only where the Twin is certified; otherwise say why this page is off, and stop."""
-    found = certificate.recall(net)
-    if found is None:
-        with st.spinner("Comparing the PyTorch twin with ONNX Runtime, once for this network …"):
-            # On a photograph for all nets, as the command line does it: a flat black ground has ties in every pool.
-            sample, _ = net.view(samples.load("china"))
-            found = certificate.certify(net, sample)
-            certificate.remember(net, found)
-    if not found.passed:
+    if reason := no_gradients(net):
         st.error(
-            f"This page needs gradients, and this network has no certified twin. {found.reason}",
+            f"This page needs gradients, and this network has no certified twin. {reason}",
             icon=":material/gpp_bad:",
         )
         st.stop()
+
+
+def no_gradients(net: Net) -> str:
+    """Why the net's gradients cannot be had, in a sentence; "" where the Twin is certified."""
+    with st.spinner("Comparing the PyTorch twin with ONNX Runtime, once for this network …"):
+        found = certificate.known(net)
+    return "" if found.passed else found.reason
 
 
 # The pages ----------------------------------------------------------------------------------------------------------

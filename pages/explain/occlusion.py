@@ -1,7 +1,8 @@
 """Occlusion: Where is the evidence, if hiding it lowers the score?
 
-A patch slides over the picture, and at each position the network is asked again how likely the class is. Where the
-probability falls, the patch hides something that the network needs. Sources: Zeiler & Fergus 2013.
+A patch slides over the picture, and at each position the network is asked again: how likely is the class, how far is it
+ahead of another, how strongly does a unit answer? Where the number falls, the patch hides something that the network
+needs. Sources: Zeiler & Fergus 2013.
 """
 
 import numpy as np
@@ -10,24 +11,29 @@ import streamlit as st
 from engine import image
 from engine.net import softmax
 from engine.occlusion import FILLS, coarse, occlude, occlusion, occlusion_steps, positions
+from engine.target import asked, class_probability, number
 from ui import charts, controls, frame, jobs
 
 scene = frame.scene()
 net = scene.net
 frame.head(__doc__)
 
+where = controls.target(scene, kinds=("class", "margin", "unit"), at_key="cell")
 side = min(net.input_size)
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     patch = controls.number("Patch, pixels", "patch", 1, side, max(2, side // 8), width=120)
     stride = controls.number("Stride, pixels", "stride", max(1, side // 80), side, max(1, side // 20), width=120)
     fill = controls.choice("Fill", "fill", FILLS)
-    scale = controls.choice("Colours from", "scale", ["this map", "0 to 1"])
+    of_class = "class" in where and "against" not in where
+    scale = controls.choice("Colours from", "scale", ["this map", "0 to 1"]) if of_class else "this map"
     opacity = st.slider("Map over picture", 0.0, 1.0, 0.6, 0.05, key="opacity", bind="query-params", width=150)
 
 knobs = {"patch": patch, "stride": stride, "fill": fill}
 height, width = net.input_size
 rows, cols = positions(height, patch, stride), positions(width, patch, stride)
-before = float(scene.probabilities[scene.class_index])
+target = asked(net, frame.aim(net, where), class_probability)
+before = float(frame.ask(number, scene, where))
+said = (lambda value: f"{value:.1%}") if of_class else (lambda value: f"{value:.3g}")
 # Each position's cell on the screen: a stride wide, around the middle of its patch.
 cells = [
     tuple(
@@ -42,8 +48,8 @@ cells = [
 job = jobs.run(
     net.engine,
     "occlusion",
-    (net.sha256, image.digest(scene.pixels), scene.class_index, *knobs.values()),
-    lambda: occlusion_steps(net, scene.pixels, scene.class_index, **knobs),
+    (net.sha256, net.output, image.digest(scene.pixels), *where.values(), *knobs.values()),
+    lambda: occlusion_steps(net, scene.pixels, frame.aim(net, where), **knobs),
 )
 
 
@@ -64,19 +70,19 @@ def draw(step, complete: bool) -> None:
                 charts.heatmap(
                     values,
                     shown=filled,
-                    title=f"probability of “{scene.class_name}” with the patch here",
+                    title=f"{target.title}, patch here",
                     bounds=(0.0, 1.0) if scale == "0 to 1" else charts.limits(values, signed=False),
                     over=scene.picture,
                     frame=scene.frame,
                     opacity=opacity,
                     cells=cells,
                     name="cell",
-                    value_name="probability",
+                    value_name=target.unit,
                     boxes=[scene.frame.box_to_picture(*box)],
                 ),
                 "cell",
                 controls.put("at"),
-                f"Probability of {scene.class_name} for each position of the patch; a click shows what was hidden.",
+                f"{target.title} for each position of the patch; a click shows what was hidden.",
                 key="occlusion_map",
             )
         else:
@@ -86,7 +92,7 @@ def draw(step, complete: bool) -> None:
     hidden = occlude(scene.pixels, rows[row], cols[col], patch=patch, fill=fill)
     with middle:
         st.markdown(
-            f"**Hidden** at ({rows[row]}, {cols[col]}): {values[row, col]:.1%}"
+            f"**Hidden** at ({rows[row]}, {cols[col]}): {said(values[row, col])}"
             if not np.isnan(values[row, col])
             else "**Hidden**"
         )
@@ -101,15 +107,15 @@ def draw(step, complete: bool) -> None:
             charts.top_classes([names[k] for k in top], after[top], logits[top], scene.class_name),
             alt=f"With the patch in place the likeliest class is {names[top[0]]}.",
         )
-        fall = before - after[scene.class_index]
-        st.caption(
-            f"“{scene.class_name}” {'falls' if fall >= 0 else 'rises'} "
-            f"from {before:.1%} to {after[scene.class_index]:.1%}."
-        )
+        if not np.isnan(values[row, col]):
+            way = "falls" if values[row, col] <= before else "rises"
+            st.caption(f"{target.title} {way} from {said(before)} to {said(values[row, col])}.".capitalize())
 
 
 jobs.show(net.engine, job, draw)
-frame.onward("explain", "saliency", "Which single pixels matter most?")
+with st.container(horizontal=True, gap="medium"):
+    frame.onward("explain", "rise", "And if random parts are hidden, of no one size?")
+    frame.onward("explain", "saliency", "Which single pixels matter most?")
 
 
 def map_png() -> bytes:
@@ -120,23 +126,26 @@ def map_png() -> bytes:
 frame.foot(
     occlusion,
     scene,
-    knobs={"class_index": scene.class_index, **knobs},
+    knobs={"target": where, **knobs},
     downloads=[
         ("Map (PNG)", "occlusion.png", map_png, "image/png"),
         (
             "Numbers (NPZ)",
             "occlusion.npz",
-            frame.npz(probability=job.step.result, rows=np.array(rows), cols=np.array(cols)),
+            frame.npz(values=job.step.result, rows=np.array(rows), cols=np.array(cols)),
             "application/octet-stream",
         ),
     ]
     if job.step
     else [],
     explained="""
-Each cell of the map is the class's softmax probability with the patch centred there: dark where hiding hurts. The map
-asks the network itself and needs no gradient, so it cannot be fooled by saturation; but the patch is not neutral. A
-grey square is itself something the network has an opinion of, and evidence that is larger than the patch, or that
-stands in the picture twice, does not show. Try other sizes and fills: what stays is what you may believe.
+Each cell of the map is the number that you ask about with the patch centred there (for a class, its softmax
+probability): dark where hiding hurts. *Margin* is the difference of two classes' logits: it shows what speaks for the
+one and not the other, where both would fall together. The map asks the network itself and needs no gradient, so it
+cannot be fooled by saturation; but the patch is not neutral. A grey square is itself something the network has an
+opinion of, and evidence that is larger than the patch, or that stands in the picture twice, does not show. Try other
+sizes and fills (grey, the picture's mean colour, black, white, the picture blurred, noise): what stays is what you may
+believe.
 
 Paper: [Zeiler & Fergus 2013](https://arxiv.org/abs/1311.2901), section 4.2. All positions run in batches through ONNX
 Runtime, first every eighth, then the gaps.

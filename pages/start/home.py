@@ -23,7 +23,8 @@ left, right = controls.panel_and_rest()
 with left:
     st.markdown("**The picture**, and in the dashed box what the network sees of it")
     controls.still(charts.picture(scene.picture, frame=scene.frame), alt=f"The picture {scene.picture_name}.")
-    kinds = ("digit",) if scene.net.channels == 1 else ("photograph", "texture")
+    suited = samples.SAMPLES[frame.suits(scene.net)].kind
+    kinds = (suited, "texture") if suited == "photograph" else (suited,)
     others = [sample for sample in samples.SAMPLES.values() if sample.kind in kinds]
     controls.clickable(
         charts.sheet(

@@ -1,0 +1,101 @@
+"""Does the process stay as large as it is, however often a method runs?
+
+A twin's graph that is kept, a session per picture, a cache without an end: each of them adds a little with every run,
+and a server runs for weeks. The runs have a process of their own, because in one that has been large before, a leak
+fills what others have left.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nets
+import pytest
+from test_engine_sweep import SMALL
+
+from engine.evidence import ways
+from engine.net import Net
+
+STATUS = Path("/proc/self/statm")
+WARM, RUNS, ROUNDS = 50, 200, 3
+LIMIT = RUNS * 512  # bytes; a run of Grad-CAM on the tiny net that kept its graph would add 700
+LEAKY = ("Gradient", "Grad-CAM")
+
+pytestmark = pytest.mark.skipif(not STATUS.exists(), reason="The resident memory is read from Linux's /proc.")
+
+
+def resident() -> int:
+    """Bytes, after everything that is free has been given back."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own
+    if trim is not None:
+        trim(0)
+    return int(STATUS.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def growth(title: str, net: Net) -> int:
+    """Bytes that many runs leave behind. An allocator takes more from time to time, a leak takes it in every round."""
+    asking, image = ways()[title], nets.picture()
+    given = {name: value for name, value in SMALL.items() if name in asking.takes}
+    if "target" in asking.takes:
+        given["target"] = 1
+    for _ in range(WARM):
+        asking.function(net, image, **given)
+    grown = []
+    while len(grown) < ROUNDS and (not grown or grown[-1] >= LIMIT):
+        before = resident()
+        for _ in range(RUNS):
+            asking.function(net, image, **given)
+        grown.append(resident() - before)
+    return min(grown)
+
+
+def measure(path: str) -> None:
+    """Print what each way leaves behind, and what two would that keep their graphs."""
+    import torch
+
+    from engine.twin import Twin
+
+    torch.set_num_threads(1)  # for nets this small more of them only wait for one another
+    net = Net(path)
+    found = {title: growth(title, net) for title in ways()}
+    kept, call = [], Twin.__call__
+
+    def keep(self, *args, **given):
+        kept.append(call(self, *args, **given))
+        return kept[-1]
+
+    Twin.__call__ = keep
+    print(json.dumps({"ways": found, "leaky": {title: growth(title, net) for title in LEAKY}}))
+
+
+@pytest.fixture(scope="module")
+def measured(tiny) -> dict[str, dict[str, int]]:
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, test_memory; test_memory.measure(sys.argv[1])", str(tiny.path)],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("title", ways())
+def test_runs_leave_nothing_behind(measured, title):
+    assert measured["ways"][title] < LIMIT
+
+
+@pytest.mark.parametrize("title", LEAKY)
+def test_a_leak_would_be_seen(measured, title):
+    """Of a graph that is kept, also of one that begins behind the last layer."""
+    assert measured["leaky"][title] > LIMIT
