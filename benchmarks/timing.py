@@ -84,7 +84,7 @@ class Others:
 
 def machine(threads: str) -> str:
     """A line that says what the numbers were measured on."""
-    packages = ", ".join(f"{name} {_version(name)}" for name in ("onnxruntime", "torch", "captum", "numpy"))
+    packages = ", ".join(f"{name} {_version(name)}" for name in ("onnxruntime", "torch", "captum", "grad-cam", "numpy"))
     return (
         f"{_processor()}, {os.cpu_count()} cores; {platform.system()} {platform.release()}; "
         f"Python {platform.python_version()}, {packages}; threads: {threads}."

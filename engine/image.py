@@ -238,12 +238,18 @@ def fit(image: np.ndarray, size: tuple[int, int], *, crop: float = 1.0, channels
 
 def resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Stretch a map (h, w) or (h, w, C) to `size` (H, W): bilinear between the cells' centres; smaller, antialiased."""
-    height, width = values.shape[:2]
-    rest = values.shape[2:]
-    tall = _resample(values.reshape(height, -1), 0, height, size[0]).reshape(size[0], width, -1)
-    flat = tall.transpose(1, 0, 2).reshape(width, -1)
-    wide = _resample(flat, 0, width, size[1]).reshape(size[1], size[0], -1)
-    return np.ascontiguousarray(wide.transpose(1, 0, 2)).reshape(*size, *rest)
+    tall, wide = (_triangles(old, new) for old, new in zip(values.shape[:2], size, strict=True))
+    stretched = np.tensordot(tall, values, 1)  # (H, w, …)
+    return np.ascontiguousarray(np.moveaxis(np.tensordot(wide, stretched, (1, 1)), 0, 1), dtype=np.float32)
+
+
+def _triangles(old: int, new: int) -> np.ndarray:
+    """(new, old) float32: how much each of `old` cells counts for each of `new`; all of it, as maps are small."""
+    scale = old / new
+    reach = max(scale, 1)
+    centres = (np.arange(new)[:, None] + 0.5) * scale
+    weights = np.maximum(1 - np.abs(np.arange(old) + 0.5 - centres) / reach, 0)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
 def _resample(values: np.ndarray, start: float, extent: float, count: int) -> np.ndarray:

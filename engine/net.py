@@ -259,11 +259,15 @@ class Net:
 
     def batch(self, *images: np.ndarray) -> np.ndarray:
         """(B, C, H, W) from pictures (H, W, C) of the net's own size. Raises ValueError where one has another size."""
+        return np.ascontiguousarray(self.stack(*images).transpose(0, 3, 1, 2))
+
+    def stack(self, *images: np.ndarray) -> np.ndarray:
+        """The same as (B, H, W, C): the channels last in memory, as in the pictures and as the Twin likes it."""
         wanted = (*self.input_size, self.channels)
         for image in images:
             if image.shape != wanted:
                 raise ValueError(f"{self.name} sees pictures of {wanted}, not {image.shape}; Net.view makes one.")
-        return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2), np.float32)
+        return np.stack(images).astype(np.float32, copy=False)
 
     @cached_property
     def batch_size(self) -> int:

@@ -32,8 +32,7 @@ def gradient(
     target, several = asked(net, target), image.ndim == 4
     if several and net.fixed_batch:  # the graph may name its batch size in a Reshape
         return np.stack([gradient(net, one, target, ops=ops) for one in image])
-    pixels = torch.from_numpy(net.batch(*(image if several else [image])))
-    pixels = pixels.contiguous(memory_format=torch.channels_last).requires_grad_()
+    pixels = torch.from_numpy(net.stack(*(image if several else [image]))).permute(0, 3, 1, 2).requires_grad_()
     score = target.value(net.twin(pixels, target.names, ops=ops))
     (found,) = torch.autograd.grad(score.sum(), pixels)
     found = found.permute(0, 2, 3, 1).numpy()

@@ -12,10 +12,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 from engine.graph import Graph, Node
 from engine.receptive_field import pads as resolve_pads
@@ -38,6 +40,7 @@ class Twin:
         self.constants = {
             name: c.contiguous(memory_format=torch.channels_last) if c.ndim == 4 else c for name, c in constants.items()
         }
+        self.packed = {node.outputs[0]: p for node in graph.nodes if (p := pack(node, graph, self.constants))}
         self.mean = torch.tensor(list(mean)).view(-1, 1, 1)
         self.std = torch.tensor(list(std)).view(-1, 1, 1)
 
@@ -73,6 +76,10 @@ class Twin:
                 raise NoGradient(f"The op {node.op}-{node.version} of node {_called(node)} has no twin.")
             if node.version < _OLD.get(node.op, 0) and replaced is None:
                 function = OLD_OPS[node.op]
+            packed = self.packed.get(node.outputs[0]) if replaced is None else None
+            if packed and packed.suits(*(values[name] for name in node.inputs)):
+                values[node.outputs[0]] = Packed.apply(values[node.inputs[0]], packed)
+                continue
             try:
                 out = function(*(values[name] for name in node.inputs), **node.attributes)
             except TypeError as error:
@@ -124,6 +131,121 @@ def conv(
     how = {"pads": pads, "strides": strides, "dilations": dilations, "auto_pad": auto_pad}
     x, padding = _padded(x, list(weight.shape[2:]), how, 0.0)
     return F.conv2d(x, weight, bias, list(strides), padding, list(dilations), group)
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """A convolution's frozen weights in the order in which oneDNN reads them, forwards and, where there are, backwards.
+
+    Putting them into that order takes as long as the convolution itself where there are many weights and few places.
+    around: the padding of the way back. phases: see `phased`; 1 where it has none.
+    """
+
+    weight: torch.Tensor  # (O, I, h, w), as the graph has it
+    bias: torch.Tensor | None
+    strides: list[int]
+    padding: list[int]
+    forwards: torch.Tensor
+    backwards: torch.Tensor | None
+    around: list[int]
+    phases: int = 1
+
+    def suits(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> bool:
+        """Whether this is the convolution that is asked for: a caller may have put other weights into the graph."""
+        return weight is self.weight and bias is self.bias and x.dtype == torch.float32 and x.device.type == "cpu"
+
+
+def pack(node: Node, graph: Graph, constants: Mapping[str, torch.Tensor]) -> Kernels | None:
+    """The kernels of a plain convolution with constant weights; None for all else, and where torch has no oneDNN."""
+    weight = constants.get(node.inputs[1]) if node.op == "Conv" else None
+    shapes = [graph.shapes.get(name) for name in (*node.inputs[:1], *node.outputs[:1])]
+    if weight is None or weight.ndim != 4 or weight.dtype != torch.float32 or None in shapes or not ONEDNN:
+        return None
+    how = node.attributes
+    pads, strides, ones = list(how.get("pads", [0] * 4)), list(how.get("strides", [1, 1])), [1, 1]
+    plain = how.get("group", 1) == 1 and list(how.get("dilations", ones)) == ones and pads[:2] == pads[2:]
+    plain = plain and set(how) <= {"kernel_shape", "strides", "pads", "dilations", "group", "auto_pad"}
+    bias = constants.get(node.inputs[2]) if len(node.inputs) > 2 else None
+    if not plain or how.get("auto_pad", "NOTSET") != "NOTSET" or (bias is None and len(node.inputs) > 2):
+        return None
+    order = torch.ops.mkldnn._reorder_convolution_weight
+    forwards = order(weight.contiguous(), pads[:2], strides, ones, 1, list(shapes[0]))
+    around = [size - 1 - before for size, before in zip(weight.shape[2:], pads[:2], strict=True)]
+    backwards, phases = None, 1
+    if strides == ones and min(around) >= 0:  # the gradient is a convolution with the kernels turned round
+        turned = weight.transpose(0, 1).flip(2, 3).contiguous()
+        backwards = order(turned, around, ones, ones, 1, list(shapes[1]))
+    elif strides[0] == strides[1] > 1 and weight.shape[1] <= 4:  # the first one, where oneDNN is at its slowest
+        phases = strides[0]
+        turned, around = phased(weight, phases, pads[:2])
+        backwards = order(turned, around, ones, ones, 1, list(shapes[1]))
+    return Kernels(weight, bias, strides, pads[:2], forwards, backwards, around, phases)
+
+
+def phased(weight: torch.Tensor, stride: int, pads: list[int]) -> tuple[torch.Tensor, list[int]]:
+    """Kernels whose convolution gives the gradient of a strided one, and their padding.
+
+    Pixels whose place has the same remainder by the stride get their gradient from the same part of the kernel. So one
+    convolution at stride 1 gives all remainders as channels of their own, and shuffling those puts them in place.
+    weight: (O, I, h, w). Returns (I * stride², O, T, T') and T - 1 on both axes: with so much padding, output place m
+    stands for the pixels from stride * (m - first) on, where `first` is T - 1 less the kernel's reach to the left.
+    """
+    places = []  # of each axis: (remainder, place in the new kernel, place in the old one)
+    lengths = []
+    for size, before in zip(weight.shape[2:], pads, strict=True):
+        reach = [(size - 1 - before - a) // stride for a in range(stride)]
+        back = [-((a + before) // stride) for a in range(stride)]
+        top, length = max(reach), max(reach) - min(back) + 1
+        lengths.append((top, length))
+        places.append([
+            (a, t, old)
+            for a in range(stride)
+            for t in range(length)
+            if 0 <= (old := stride * (top - t) + a + before) < size
+        ])  # fmt: skip
+    out = weight.new_zeros(weight.shape[1], stride, stride, weight.shape[0], lengths[0][1], lengths[1][1])
+    for a, t, old in places[0]:
+        for b, u, older in places[1]:
+            out[:, a, b, :, t, u] = weight[:, :, old, older].T
+    return out.flatten(0, 2).contiguous(), [length - 1 for _, length in lengths]
+
+
+class Packed(torch.autograd.Function):
+    """A convolution by `Kernels`, with a gradient for the picture alone: weights are frozen."""
+
+    @staticmethod
+    def forward(ctx, x, kernels):
+        ctx.kernels, ctx.x = kernels, x.new_empty(1).expand(x.shape)  # whose form is all that the way back needs
+        return _convolve(x, kernels.forwards, kernels.bias, kernels.padding, kernels.strides)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        kernels = ctx.kernels
+        if kernels.backwards is not None:
+            found = _convolve(gradient, kernels.backwards, None, kernels.around, [1, 1])
+            if kernels.phases > 1:
+                rows, cols = (
+                    kernels.around[i] - (kernels.weight.shape[2 + i] - 1 - kernels.padding[i]) // kernels.phases
+                    for i in range(2)
+                )
+                height, width = ctx.x.shape[2:]
+                found = F.pixel_shuffle(found[:, :, rows:, cols:], kernels.phases)
+                short = (0, max(width - found.shape[3], 0), 0, max(height - found.shape[2], 0))
+                found = F.pad(found, short)[:, :, :height, :width]
+            return found, None
+        how = (None, kernels.strides, kernels.padding, [1, 1], False, [0, 0], 1, [True, False, False])
+        return torch.ops.aten.convolution_backward(gradient, ctx.x, kernels.weight, *how)[0], None
+
+
+def _convolve(x, weight, bias, padding, strides):
+    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, padding, strides, [1, 1], 1, "none", [], "")
+
+
+# These two are what torch's own compiler calls; where a torch has them not, the plain convolution is as right.
+ONEDNN = torch.backends.mkldnn.is_available() and all(
+    hasattr(torch.ops.mkldnn, name) for name in ("_convolution_pointwise", "_reorder_convolution_weight")
+)
 
 
 def conv_transpose(

@@ -64,6 +64,7 @@ def test_the_slope_along_the_gradient_is_its_length(tiny, picture):
 def replaced(monkeypatch, op, function):
     """For this test, the Twin's `op` is function(the right one's output, x, …)."""
     right = twin.OPS[op]
+    monkeypatch.setattr(twin.Kernels, "suits", lambda self, *inputs: False)  # so that convolutions come by OPS, too
     monkeypatch.setitem(twin.OPS, op, lambda x, *more, **how: function(right, x, *more, **how))
 
 
@@ -87,6 +88,14 @@ def test_a_tensor_that_is_wrong_in_one_place_is_caught(tiny, picture, monkeypatc
     assert table[table.name == "relu1"].relative.item() < 1e-5
     assert table[table.name == "pool1"].relative.item() == pytest.approx(0.01, rel=1e-3)
     assert not certify(tiny, picture).passed
+
+
+def test_convolutions_by_packed_kernels_are_compared_too(tiny, picture, monkeypatch):
+    right = twin._convolve
+    monkeypatch.setattr(twin, "_convolve", lambda *given: right(*given) * 1.01)
+    found = certify(tiny, picture)
+    assert found.tensor > 0.01
+    assert not found.passed
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")

@@ -19,6 +19,8 @@ from onnx import numpy_helper
 from torch import nn
 
 from engine import graph as graphs
+from engine import twin
+from engine.metadata import Metadata
 from engine.net import Net
 from engine.twin import OPS, NoGradient, Twin
 
@@ -501,7 +503,7 @@ def test_starting_in_the_middle_gives_the_same(tiny, name):
     whole = tiny.twin(pixels(1), [name, "logits"])
     calls = []
     again = tiny.twin(None, ["logits"], start={name: whole[name]}, ops=counting(calls))["logits"]
-    assert torch.equal(again, whole["logits"])
+    torch.testing.assert_close(again, whole["logits"], rtol=1e-5, atol=1e-6)  # `ops` calls the unpacked convolution
     names = ["conv1", "relu1", "pool1", "conv2", "mean", "logits"]
     assert len(calls) == len(names) - names.index(name) - 1
 
@@ -693,3 +695,70 @@ def test_networks_of_others(shared, name):
         ours = net.twin(torch.from_numpy(x), [net.logits])[net.logits].reshape(1, -1).numpy()
     theirs = net.scores(x)
     assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
+
+
+# Packed kernels -------------------------------------------------------------------------------------------------------
+
+WAYS = [
+    {},
+    {"pads": [1, 1, 1, 1]},
+    {"strides": [2, 2], "pads": [1, 1, 1, 1]},
+    {"pads": [3, 3, 3, 3]},  # more than the kernel: the gradient has no convolution of its own
+    {"strides": [1, 2], "pads": [0, 1, 0, 1]},
+    {"dilations": [2, 2]},
+    {"pads": [1, 0, 0, 1]},
+    {"auto_pad": "SAME_UPPER"},
+]
+PACKED = [True, True, True, True, True, False, False, False]
+
+
+def convolution(tmp_path, bias: bool = True, **how) -> Net:
+    """A 3 x 2 kernel over pictures of 12 x 16, and the sum of what comes out."""
+    rng = np.random.default_rng(1)
+    constants = {"w": rng.normal(size=(5, 3, 3, 2)).astype(np.float32), "b": np.ones(5, np.float32)}
+    nodes = [nets.node("Conv", "image w b" if bias else "image w", "out", **how), *ENDING]
+    return nets.save(
+        nets.model(nodes, constants, about=Metadata(mean=(0, 0, 0), std=(1, 1, 1))), tmp_path / "conv.onnx"
+    )
+
+
+ENDING = [nets.node("GlobalAveragePool", "out", "mean"), nets.node("Flatten", "mean", "logits")]
+
+
+def slope(net: Net, x: torch.Tensor, **more) -> tuple[torch.Tensor, torch.Tensor]:
+    """The convolution's output, and the gradient of a sum of it in which every place counts otherwise."""
+    x = x.clone().requires_grad_()
+    out = net.twin(x, ["out"], **more)["out"]
+    weights = torch.arange(out.numel(), dtype=out.dtype).view(out.shape).sin()
+    return out.detach(), torch.autograd.grad((weights * out).sum(), x)[0]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("how", "packed"), list(zip(WAYS, PACKED, strict=True)), ids=str)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_packed_kernels_convolve_as_the_plain_ones_do(tmp_path, how, packed, bias, batch):
+    net = convolution(tmp_path, bias, **how)
+    assert (list(net.twin.packed) == ["out"]) == (packed and twin.ONEDNN)
+    x = pixels(*range(batch))
+    found, expected = slope(net, x), slope(net, x, ops={"Conv": twin.OPS["Conv"]})
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_other_weights_and_other_numbers_are_not_packed(tmp_path):
+    net = convolution(tmp_path)
+    x = pixels(1)
+    zero = torch.zeros(5, 3, 3, 2)
+    assert (slope(net, x, start={"w": zero})[0] == 1).all(), "only the bias is left"
+    assert not slope(net, x, start={"w": zero})[1].any()
+    wide = slope(net, x.double(), start={name: c.double() for name, c in net.twin.constants.items()})
+    torch.testing.assert_close(wide[1].float(), slope(net, x)[1], rtol=1e-4, atol=1e-5)
+
+
+def test_without_onednn_there_are_none(tmp_path, monkeypatch):
+    expected = slope(convolution(tmp_path), pixels(1))
+    monkeypatch.setattr(twin, "ONEDNN", False)
+    net = convolution(tmp_path)
+    assert net.twin.packed == {}
+    for a, b in zip(slope(net, pixels(1)), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
