@@ -183,10 +183,9 @@ def ranking(found: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def shown(image: np.ndarray, empty: np.ndarray, order: np.ndarray, fraction: float) -> np.ndarray:
     """(H, W, C): `empty` with the first `fraction` of the places of `order` taken from `image`."""
-    out = empty.copy().reshape(-1, image.shape[2])
-    first = order[: round(fraction * len(order))]
-    out[first] = image.reshape(-1, image.shape[2])[first]
-    return out.reshape(image.shape)
+    first = np.zeros(len(order), bool)
+    first[order[: round(fraction * len(order))]] = True
+    return np.where(first.reshape(*image.shape[:2], 1), image, empty)
 
 
 def darkened(image: np.ndarray, found: np.ndarray) -> np.ndarray:

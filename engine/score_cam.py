@@ -36,12 +36,18 @@ def score_cam_steps(net: Net, image: np.ndarray, target: Target | int, *, layer:
     maps = net.activations(batch, [name])[name][0]
     mean = np.array(net.metadata.mean, np.float32)[:, None, None]
     size, scores = net.batch_size, np.full(len(maps), np.nan, np.float32)
-    for first in range(0, len(maps), size):
-        some = slice(first, min(first + size, len(maps)))
-        masks = resize(maps[some].transpose(1, 2, 0), image.shape[:2]).transpose(2, 0, 1)[:, None]
-        low, high = (extreme((-2, -1), keepdims=True) for extreme in (masks.min, masks.max))
-        masks = np.divide(masks - low, high - low, out=np.zeros_like(masks), where=high > low)
-        scores[some] = measure(net, mean + masks * (batch - mean), target)
+    # A channel that is the same everywhere, as dead ones are, masks all of the picture: one pass for all of them.
+    alive = np.ptp(maps, (1, 2)) > 0
+    if not alive.all():
+        scores[~alive] = measure(net, np.broadcast_to(mean, batch.shape), target)[0]
+    order = np.flatnonzero(alive)
+    for first in range(0, max(len(order), 1), size):
+        some = order[first : first + size]
+        if len(some):
+            masks = resize(maps[some].transpose(1, 2, 0), image.shape[:2]).transpose(2, 0, 1)[:, None]
+            low, high = (extreme((-2, -1), keepdims=True) for extreme in (masks.min, masks.max))
+            scores[some] = measure(net, mean + (masks - low) / (high - low) * (batch - mean), target)
         known = ~np.isnan(scores)
         weights = softmax(scores[known])
-        yield Step(some.stop, len(maps), np.maximum(np.tensordot(weights, maps[known], 1), 0))
+        done = int(known.sum())
+        yield Step(done, len(maps), np.maximum(np.tensordot(weights, maps[known], 1), 0))
