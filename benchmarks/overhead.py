@@ -54,6 +54,8 @@ def cases(net: Net) -> Iterator[tuple[str, Callable[[], object], Callable[[], ob
 def _bare(content: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # As in Net: of two that take turns, one that spins on after its run would slow the other down.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
 
 

@@ -386,9 +386,8 @@ class Net:
     def _session(self, content: bytes) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors come back as exceptions; warnings about the graph are no one's business
-        # Threads that wait by spinning keep torch's from the cores: a gradient right after a forward pass takes thrice
-        # as long. Sleeping ones cost ONNX Runtime nothing that could be measured.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Threads that spin on after a run keep torch's from the cores: a gradient right behind it takes thrice as long.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         providers = ["CPUExecutionProvider"]
         if cuda_device_present() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             _preload_cuda()
