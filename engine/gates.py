@@ -22,7 +22,7 @@ from engine.graph import Graph
 
 RULES = ("plain", "guided", "deconvnet")
 GATES = frozenset(["Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Celu", "Selu", "HardSwish", "Gelu"])
-MONOTONE = frozenset(["Relu", "Clip", "LeakyRelu"])
+MONOTONE = frozenset(["Relu", "LeakyRelu"])  # not Clip: one without bounds hands on what others hold, too
 OTHER = frozenset(["Erf", "Tanh", "Softplus", "Mish", "Swish", "Sigmoid", "HardSigmoid"])
 
 

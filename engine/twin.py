@@ -175,7 +175,8 @@ def pack(node: Node, graph: Graph, constants: Mapping[str, torch.Tensor]) -> Ker
     if strides == ones and min(around) >= 0:  # the gradient is a convolution with the kernels turned round
         turned = weight.transpose(0, 1).flip(2, 3).contiguous()
         backwards = order(turned, around, ones, ones, 1, list(shapes[1]))
-    elif strides[0] == strides[1] > 1 and weight.shape[1] <= 4:  # the first one, where oneDNN is at its slowest
+    elif 1 < strides[0] == strides[1] <= min(weight.shape[2:]) and weight.shape[1] <= 4:
+        # The first one, where oneDNN is at its slowest. A stride beyond the kernel would make zeros without end.
         phases = strides[0]
         turned, around = phased(weight, phases, pads[:2])
         backwards = order(turned, around, ones, ones, 1, list(shapes[1]))

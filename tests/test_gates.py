@@ -240,3 +240,21 @@ def test_an_unknown_rule_is_refused(tiny, picture):
     with pytest.raises(ValueError, match="one of plain, guided, deconvnet, not 'kind'"):
         gated_gradient(tiny, picture, 0, rule="kind")
     assert gates.table(tiny.graph, "plain") is None
+
+
+def test_a_gate_without_bounds_leaves_the_gradients_of_others_alone(tmp_path):
+    """It hands on the very gradient that the arm beside it gets: y + clip(y) gives w + max(w, 0)."""
+    rng = np.random.default_rng(2)
+    weight = rng.normal(size=(4, 3 * 12 * 16)).astype(np.float32)
+    nodes = [
+        node("Mul", "image one", "y"),
+        node("Clip", "y", "k"),
+        node("Add", "y k", "z"),
+        node("Flatten", "z", "flat"),
+        node("Gemm", "flat w", "logits", transB=1),
+    ]
+    made = nets.model(nodes, {"one": np.ones(1, np.float32), "w": weight}, about=nets.ABOUT)
+    net = nets.save(made, tmp_path / "loose.onnx")
+    w = weight[1].reshape(3, 12, 16).transpose(1, 2, 0)
+    found = gated_gradient(net, nets.picture(), 1, rule="guided")
+    np.testing.assert_allclose(found, (w + np.maximum(w, 0)) / np.array(nets.STD), rtol=1e-5, atol=1e-6)

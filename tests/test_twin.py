@@ -762,3 +762,11 @@ def test_without_onednn_there_are_none(tmp_path, monkeypatch):
     assert net.twin.packed == {}
     for a, b in zip(slope(net, pixels(1)), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stride_beyond_the_kernel_makes_no_larger_kernels(tmp_path):
+    """They would grow with its square, and a file from a stranger may ask for any."""
+    net = convolution(tmp_path, strides=[5, 5])
+    assert all(kernels.phases == 1 and kernels.backwards is None for kernels in net.twin.packed.values())
+    found, expected = slope(net, pixels()), slope(net, pixels(), ops={"Conv": twin.OPS["Conv"]})
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-5)
