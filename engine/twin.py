@@ -472,8 +472,34 @@ def upsample(x, scales, *, mode="nearest"):
 # Arithmetic ---------------------------------------------------------------------------------------------------------
 
 
+class Linear(torch.autograd.Function):
+    """x (B, I) @ weight (O, I) turned, for frozen weights.
+
+    With many weights and one picture, reading them is all the work. On the way back the rows of units that a ReLU has
+    closed are multiplied by 0: they are left out.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.weight = weight
+        return x @ weight.T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        if len(gradient) > 1:
+            return gradient @ ctx.weight, None
+        (rows,) = gradient[0].nonzero(as_tuple=True)
+        parts = torch.tensor([0, len(rows) // 2], device=rows.device)  # a part for each of two threads
+        how = {"mode": "sum", "per_sample_weights": gradient[0, rows]}
+        return F.embedding_bag(rows, ctx.weight, parts, **how).sum(0, keepdim=True), None
+
+
 def gemm(a, b, c=None, *, alpha=1.0, beta=1.0, transA=0, transB=0):
-    out = (a.T if transA else a) @ (b.T if transB else b)
+    if transB and not transA and not b.requires_grad:
+        out = Linear.apply(a, b)
+    else:
+        out = (a.T if transA else a) @ (b.T if transB else b)
     out = out if alpha == 1 else alpha * out
     return out if c is None else out + (c if beta == 1 else beta * c)
 

@@ -126,8 +126,9 @@ def agree(found: np.ndarray, expected: np.ndarray, share: float = 1.0) -> None:
 
 # Many gradients of points that are rounded in another order: where one of them lies on a ReLU's corner, the two sides
 # may take different sides of it. So it is with SqueezeNet at single pixels, whose gradient in double precision differs
-# from both by more than they do from one another.
-ROUNDED = {"small": 1.0, "squeezenet": 0.999}
+# from both by more than they do from one another. How many pixels, depends on the processor: 0.1 % with AVX-512 and a
+# little more without.
+ROUNDED = {"small": 1.0, "squeezenet": 0.998}
 
 
 @pytest.fixture(scope="module")

@@ -770,3 +770,12 @@ def test_a_stride_beyond_the_kernel_makes_no_larger_kernels(tmp_path):
     assert all(kernels.phases == 1 and kernels.backwards is None for kernels in net.twin.packed.values())
     found, expected = slope(net, pixels()), slope(net, pixels(), ops={"Conv": twin.OPS["Conv"]})
     torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("closed", ["none", "some", "all"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_linear_layers_gradient_leaves_out_closed_units_and_nothing_else(batch, closed):
+    x, weight = torch.from_numpy(f(batch, 7)).requires_grad_(), torch.from_numpy(f(9, 7))
+    after = torch.from_numpy(f(batch, 9)) * {"none": 1, "some": torch.arange(9) % 3 == 1, "all": 0}[closed]
+    (found,) = torch.autograd.grad(OPS["Gemm"](x, weight, transB=1), x, after)
+    torch.testing.assert_close(found, after @ weight)
