@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 from PIL.WebPImagePlugin import WebPImageFile
 
 KEPT_PIXELS = 8_000_000  # above this a picture is kept at a half, a third … of its size
@@ -149,10 +152,11 @@ def _scale_key(image: Image.Image, depth: int) -> None:
         image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
-def to_png(pixels: np.ndarray) -> bytes:
+def to_png(pixels: np.ndarray, recipe: Mapping[str, Any] | None = None) -> bytes:
     """Write a PNG of 8 bits per channel, each value rounded to the nearest and clipped to [0, 1].
 
-    pixels: (H, W) or (H, W, 1) grey, (H, W, 3) RGB, (H, W, 4) RGB and opacity.
+    pixels: (H, W) or (H, W, 1) grey, (H, W, 3) RGB, (H, W, 4) RGB and opacity. recipe: how the picture was made, which
+    goes into the file as JSON, as its text "recipe".
     Raises ValueError for other shapes, and where a value is not a number.
     """
     if pixels.ndim == 3 and pixels.shape[2] == 1:
@@ -161,8 +165,13 @@ def to_png(pixels: np.ndarray) -> bytes:
         raise ValueError(f"A picture is (H, W), (H, W, 3) or (H, W, 4); this is {pixels.shape}.")
     if np.isnan(pixels).any():
         raise ValueError("The picture holds values that are not numbers.")
+    info = PngInfo()
+    if recipe is not None:
+        info.add_itxt("recipe", json.dumps(recipe, ensure_ascii=False))
     file = io.BytesIO()  # level 1: a third of the default's time for a tenth more bytes
-    Image.fromarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)).save(file, "PNG", compress_level=1)
+    Image.fromarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)).save(
+        file, "PNG", compress_level=1, pnginfo=info
+    )
     return file.getvalue()
 
 

@@ -6,8 +6,9 @@ are frozen; they add and scale: `2 * a - b`.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,3 +106,39 @@ def measure(net: Net, batch: np.ndarray, target: Target) -> np.ndarray:
 def number(net: Net, image: np.ndarray, target: Target | int) -> float:
     """What a picture (H, W, C) of the net's own size scores: a class's probability, or any other Target's value."""
     return float(measure(net, net.batch(image), asked(net, target, class_probability))[0])
+
+
+# What pictures are made for -------------------------------------------------------------------------------------------
+# These read the Twin's tensors only; they are for the loop in engine/optimize.py.
+
+
+def units(net: Net, layer: str, channels: Sequence[int], *, centre: bool = False) -> Target:
+    """Of a batch as long as `channels`: of the b-th picture the b-th channel, its mean or its neuron in the middle.
+
+    Raises UnknownLayer.
+    """
+    height, width = net.layer(layer).shape[1:]
+    place = (height // 2, width // 2) if centre else (None, None)
+    each = [unit(net, layer, channel, *place) for channel in channels]
+
+    def value(values: Mapping[str, Any]) -> Any:
+        maps = values[layer].reshape(len(values[layer]), net.layer(layer).shape[0], -1)
+        picked = maps[range(len(channels)), list(channels)]
+        return picked[:, place[0] * width + place[1]] if centre else picked.mean(1)
+
+    return Target((layer,), value, f"{len(each)} channels of {layer}")
+
+
+def direction(net: Net, layer: str, weights: Mapping[int, float]) -> Target:
+    """A weighed sum of channels of a layer, each averaged over its positions. Raises UnknownLayer."""
+    if not weights:
+        raise UnknownLayer("A direction needs at least one channel with its weight.")
+    each = [weight * unit(net, layer, channel) for channel, weight in weights.items()]
+    return functools.reduce(Target.__add__, each)
+
+
+def energy(net: Net, layer: str) -> Target:
+    """All that a layer says, without a direction: the mean of its squares (Mordvintsev 2015). Raises UnknownLayer."""
+    name = net.layer(layer).name
+    value = lambda values: (values[name] ** 2).reshape(len(values[name]), -1).mean(1)  # noqa: E731
+    return Target((name,), value, f"all of {name}, squared")

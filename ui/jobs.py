@@ -13,16 +13,20 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from engine.film import Film
 from engine.step import Step
 from engine.zoo import FetchFailed
 
 log = logging.getLogger(__name__)
 
+KEPT_FILMS = 6  # of these, runs that made pictures: each holds a film, and what it takes to go on
 KEPT = 64  # finished jobs whose results wait for their people to come back
 TICK = 0.8  # seconds between two looks at a run: drawing takes time from it, and a slow browser must not fall behind
 # What the engine raises for people to read; anything else is a defect of ours.
@@ -36,12 +40,17 @@ class Job:
     key: tuple
     session: str
     steps: Callable[[], Iterator[Step]]
+    resume: Callable[[Any], Iterator[Step]] | None = None  # from a result on, to what `steps` would have come to
+    picture: Callable[[Any], np.ndarray] | None = None  # of a result, for the film
+    film: Film = field(default_factory=Film)
     state: str = "waiting"  # waiting, running, done, cancelled, failed
     step: Step | None = None
+    first: int = 0  # steps that an earlier stretch of the same run had done
     error: str = ""
     began: float = 0.0
     ended: float = 0.0
     cancelled: threading.Event = field(default_factory=threading.Event)
+    continues: Callable[[], Iterator[Step]] | None = None  # what is run instead of `steps`, after a break
 
     @property
     def active(self) -> bool:
@@ -56,7 +65,7 @@ class Job:
         """By the pace so far; None before there is one."""
         if self.state != "running" or not self.step or not self.step.index:
             return None
-        return self.seconds / self.step.index * (self.step.total - self.step.index)
+        return self.seconds / max(self.step.index - self.first, 1) * (self.step.total - self.step.index)
 
 
 class Line:
@@ -71,10 +80,18 @@ class Line:
         threading.Thread(target=self._work, name="convoscope-jobs", daemon=True).start()
 
     def submit(
-        self, session: str, name: str, knobs: tuple, steps: Callable[[], Iterator[Step]], again: bool = False
+        self,
+        session: str,
+        name: str,
+        knobs: tuple,
+        steps: Callable[[], Iterator[Step]],
+        again: bool = False,
+        resume: Callable[[Any], Iterator[Step]] | None = None,
+        picture: Callable[[Any], np.ndarray] | None = None,
     ) -> Job:
         """The session's job of this name and these knobs: the one that is there, or a new one.
 
+        resume, picture: see Job.
         What the session still has running under the same name with other knobs is cancelled and forgotten: nobody
         waits for it, and who comes back to those knobs wants the whole.
         """
@@ -86,13 +103,29 @@ class Line:
                     del self.jobs[other.key]
             job = self.jobs.get(key)
             if job is None or (again and not job.active):
-                job = self.jobs[key] = Job(key, session, steps)
-                self.waiting.append(job)
-                self.change.notify()
+                job = self._wait(Job(key, session, steps, resume, picture))
             self.jobs.move_to_end(key)
             for old in [k for k, other in self.jobs.items() if not other.active][: max(0, len(self.jobs) - KEPT)]:
                 del self.jobs[old]
+            making = [k for k, other in self.jobs.items() if not other.active and other.picture]
+            for old in making[: max(0, len(making) - KEPT_FILMS)]:
+                del self.jobs[old]
         return job
+
+    def _wait(self, job: Job) -> Job:
+        self.jobs[job.key] = job
+        self.waiting.append(job)
+        self.change.notify()
+        return job
+
+    def go_on(self, job: Job) -> None:
+        """Take a cancelled run up where it stopped, with the film that there is."""
+        with self.change:
+            if not job.active and job.resume and job.step:
+                result, resume = job.step.result, job.resume
+                more = {"film": job.film, "step": job.step, "first": job.step.index}
+                self._wait(replace(job, state="waiting", began=0.0, ended=0.0, cancelled=threading.Event(), **more))
+                self.jobs[job.key].continues = lambda: resume(result)
 
     def cancel(self, job: Job) -> None:
         """End a waiting job now, a running one at its next step; what it has made so far stays."""
@@ -124,8 +157,10 @@ class Line:
             if job.cancelled.is_set() or not self.wanted(job.session):
                 state = "cancelled"
             else:
-                with closing(job.steps()) as steps:
+                with closing((job.continues or job.steps)()) as steps:
                     for job.step in steps:
+                        if job.picture:
+                            job.film.add(job.picture(job.step.result))
                         if job.cancelled.is_set() or not self.wanted(job.session):
                             state = "done" if job.step.index >= job.step.total else "cancelled"
                             break
@@ -150,10 +185,19 @@ def line(device: str) -> Line:
     return Line(_session_is_there)
 
 
-def run(device: str, name: str, knobs: tuple, steps: Callable[[], Iterator[Step]]) -> Job:
-    """This session's job; call it on each rerun: the same knobs give the same job."""
+def run(
+    device: str,
+    name: str,
+    knobs: tuple,
+    steps: Callable[[], Iterator[Step]],
+    resume: Callable[[Any], Iterator[Step]] | None = None,
+    picture: Callable[[Any], np.ndarray] | None = None,
+) -> Job:
+    """This session's job; call it on each rerun: the same knobs give the same job. resume, picture: see Job."""
     context = get_script_run_ctx()
-    return line(device).submit(context.session_id if context else "", name, knobs, steps)
+    return line(device).submit(
+        context.session_id if context else "", name, knobs, steps, resume=resume, picture=picture
+    )
 
 
 def show(device: str, job: Job, draw: Callable[[Step | None, bool], None]) -> None:
@@ -198,6 +242,11 @@ def _bar(queue: Line, job: Job) -> None:
             "Cancel", key=f"cancel_{job.key[1]}", icon=":material/stop_circle:", disabled=job.cancelled.is_set()
         ):
             queue.cancel(job)
+        return
+    if job.state == "cancelled" and job.resume and job.step:
+        if st.button("Continue", key=f"continue_{job.key[1]}", icon=":material/play_arrow:"):
+            queue.go_on(job)
+            st.rerun()
     elif st.button("Run again", key=f"again_{job.key[1]}", icon=":material/replay:"):
         queue.submit(job.session, job.key[1], job.key[2], job.steps, again=True)
         st.rerun()

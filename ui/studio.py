@@ -1,0 +1,108 @@
+"""How does one watch a picture being made? The picture, its score and its film, on every page that makes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from engine import command, image
+from engine.net import Net, softmax
+from engine.step import Step
+from ui import charts, frame, jobs
+
+
+def make(
+    net: Net,
+    name: str,
+    knobs: tuple,
+    steps: Callable[..., Iterator[Step]],
+    *,
+    score: str,
+    before: tuple[str, np.ndarray] | None = None,
+    beside: Callable[[Any, bool], None] | None = None,
+    width: int = charts.PANEL,
+) -> jobs.Job:
+    """Run `steps(resume=…)`, whose results are Climbs, and show the picture and the score as they change.
+
+    knobs: what the run hangs on. score: what is climbed, for the axis. before: a title and a picture (H, W, C) that
+    stands to the left. beside: draws what else there is to see of (result, complete). width: of the picture, in pixels.
+    """
+    job = jobs.run(
+        net.engine,
+        name,
+        (net.sha256, *knobs),
+        lambda: steps(resume=None),
+        resume=lambda climb: steps(resume=climb),
+        picture=lambda climb: climb.picture,
+    )
+
+    def draw(step: Step | None, complete: bool) -> None:
+        row = st.container(horizontal=True, gap="small")
+        if before is not None:
+            with row.container(width=width + 4):
+                st.markdown(f"**{before[0]}**")
+                still(before[1], width)
+        with row.container(width=width + 4):
+            st.markdown("**The picture**" if complete else "**The picture so far**")
+            if step is None:
+                st.skeleton(height=width)
+            else:
+                still(step.result.picture, width)
+        with row.container(width=charts.PANEL + 4):
+            st.markdown("**Its score**")
+            if step is None:
+                st.skeleton(height=250)
+            else:
+                st.altair_chart(curve(step.result.scores, score), width="stretch", key=f"curve_{name}")
+        if beside is not None and step is not None:
+            with row.container(width=charts.PANEL + 4):
+                beside(step.result, complete)
+
+    jobs.show(net.engine, job, draw)
+    return job
+
+
+def still(pixels: np.ndarray, width: int = charts.PANEL) -> None:
+    """A picture (H, W, 1 or 3), as wide as a panel; a small one is enlarged without smoothing."""
+    pixels = pixels if pixels.shape[2] == 3 else pixels.repeat(3, 2)
+    large = charts.enlarge(pixels, width) if pixels.shape[1] < width else pixels
+    st.image(image.to_png(large), width=width)
+
+
+def curve(scores: np.ndarray, title: str):
+    """The score over the steps, of the first picture; at most 400 points."""
+    places = np.unique(np.linspace(0, len(scores) - 1, min(len(scores), 400)).astype(int))
+    data = pd.DataFrame({"step": places + 1, "score": scores[places, 0].astype(float)})
+    return charts.lines(data, x="step", y=["score"], x_title="step", y_title=title, height=215)
+
+
+def saved(net: Net, picture: np.ndarray) -> np.ndarray:
+    """(K,) probabilities of the picture as it comes back from an 8-bit PNG; only such a number is ever shown.
+
+    picture: (H, W, C) of the net's own size.
+    """
+    back = image.load(image.to_png(picture))
+    return softmax(net.scores(net.batch(back if net.channels == 3 else back[..., :1])))[0]
+
+
+def downloads(job: jobs.Job, name: str, recipe: Mapping[str, Any]) -> list[tuple[str, str, Callable[[], bytes], str]]:
+    """For `frame.foot`: the picture with its recipe inside, and its film as GIF and MP4."""
+    if job.step is None:
+        return []
+    climb, film = job.step.result, job.film
+    written = {**recipe, "steps_done": len(climb.scores), "versions": command.versions()}
+    return [
+        ("Picture (PNG)", f"{name}.png", lambda: image.to_png(climb.picture, written), "image/png"),
+        ("Film (GIF)", f"{name}.gif", film.gif, "image/gif"),
+        ("Film (MP4)", f"{name}.mp4", film.mp4, "video/mp4"),
+        (
+            "Numbers (NPZ)",
+            f"{name}.npz",
+            frame.npz(pixels=climb.pixels, scores=climb.scores),
+            "application/octet-stream",
+        ),
+    ]
