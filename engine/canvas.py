@@ -1,8 +1,8 @@
 """In what form is a picture changed? As its pixels, or as waves of which all are equally easy to move.
 
-Olah, Mordvintsev, Schubert 2017, Feature Visualization (doi 10.23915/distill.00007), section "Preconditioning and
-parameterization": gradient steps on a picture's spectrum, each wave scaled by 1 / its frequency as in photographs, and on
-colours that do not go together in photographs. It changes no optimum, only the way there, which keeps from noise.
+Olah, Mordvintsev, Schubert 2017, Feature Visualization (doi 10.23915/distill.00007), on preconditioning: gradient steps
+on a picture's spectrum, each wave scaled by 1 / its frequency as in photographs, and on colours that do not go together
+in photographs. It changes no optimum, only the way there, which keeps from noise.
 """
 
 from __future__ import annotations

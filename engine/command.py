@@ -35,12 +35,14 @@ import pandas as pd
 from engine import image as pictures
 from engine import nets, samples, sheet
 from engine import target as targets
+from engine.film import Film
 from engine.net import Net, softmax
 from engine.step import Step
 
 GIVEN = ("net", "image", "target", "layer")  # parameters that are made from options of other names
 PLAIN = {"int": int, "float": float, "str": str, "bool": bool}  # annotations whose values can be typed
 ARRAYS = ("np.ndarray", "pd.DataFrame", "Evidence", "dict[str, np.ndarray]")
+MADE = "Climb"  # what a method returns that makes a picture; its file is the picture itself
 INTERRUPTED = 130  # the exit status that shells give to a program ended by Ctrl-C
 
 
@@ -66,6 +68,11 @@ class Method:
     steps: Callable | None
     takes: frozenset[str]  # which of GIVEN
     knobs: tuple[Knob, ...]
+
+    @property
+    def makes(self) -> bool:
+        """Whether it makes a picture, of whose making there can be a film."""
+        return inspect.signature(self.function).return_annotation == MADE
 
     @property
     def name(self) -> str:
@@ -118,7 +125,7 @@ def _parts(annotation: Any) -> list[str]:
 
 
 def _gives_numbers(annotation: Any, module: types.ModuleType) -> bool:
-    if annotation in ARRAYS:
+    if annotation in (*ARRAYS, MADE):
         return True
     made = getattr(module, str(annotation), None)
     return dataclasses.is_dataclass(made) and any(
@@ -184,6 +191,9 @@ def options(method: Method) -> list[click.Option]:
             click.Option([f"--{option}", f"target_{part}"], type=kind, help=text)
             for part, (option, kind, text) in _target_options(method).items()
         ]
+    if method.makes:
+        told = "Write how the picture came about, too: film.gif and film.mp4."
+        found.append(click.Option(["--film"], is_flag=True, help=told))
     for knob in method.knobs:
         kind = click.Choice(knob.choices) if knob.choices else knob.kind
         names = [f"--{knob.name.replace('_', '-')}", knob.name]
@@ -237,6 +247,7 @@ def run(
     out: Path,
     output: str | None = None,
     class_: str | None = None,
+    film: bool = False,
     **given: Any,
 ) -> str:
     """Run one method and write its result to the folder `out`. Returns a sentence if it was stopped early, or ""."""
@@ -259,7 +270,8 @@ def run(
         asked["layer"] = arguments["layer"]
     arguments |= given
     start = time.perf_counter()
-    result, reached = _carry_out(method, arguments)
+    shot = Film() if film else None
+    result, reached = _carry_out(method, arguments, shot)
     seconds = time.perf_counter() - start
     arrays, facts = taken_apart(result, method.function.__name__)
     record = {
@@ -276,7 +288,10 @@ def run(
         "seconds": round(seconds, 3),
         "versions": versions(),
     }
-    save(out, arrays, record, view=view if "image" in method.takes else None, size=network.input_size)
+    if method.makes:
+        save_made(out, result.picture, arrays, record, shot)
+    else:
+        save(out, arrays, record, view=view if "image" in method.takes else None, size=network.input_size)
     return f"Stopped after {reached[0]} of {reached[1]}; what there was by then is in {out}." if reached else ""
 
 
@@ -306,14 +321,17 @@ def _target(
     return targets.unit(net, **unit)
 
 
-def _carry_out(method: Method, arguments: dict[str, Any]) -> tuple[Any, tuple[int, int] | None]:
-    """The result, and (done, total) if Ctrl-C ended the run before it was complete."""
+def _carry_out(
+    method: Method, arguments: dict[str, Any], film: Film | None = None
+) -> tuple[Any, tuple[int, int] | None]:
+    """The result, and (done, total) if Ctrl-C ended the run before it was complete. film: takes all pictures."""
     if method.steps is None:
         return method.function(**arguments), None
     step: Step | None = None
     try:
-        for step in shown(method.steps(**arguments), method.name):  # noqa: B007
-            pass
+        for step in shown(method.steps(**arguments), method.name):
+            if film is not None:
+                film.add(step.result.picture)
     except KeyboardInterrupt:
         if step is None:
             raise
@@ -386,6 +404,21 @@ def save(
         page = sheet.panels(view, drawing, covers=array.ndim == 2)
         (out / "picture.png").write_bytes(pictures.to_png(page))
     (out / "result.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def save_made(
+    out: Path, picture: np.ndarray, arrays: Mapping[str, np.ndarray], record: dict[str, Any], film: Film | None
+) -> None:
+    """Write picture.png, which is the picture (H, W, C) that was made with the record inside; numbers.npz, result.json;
+    and the film last, so that a disk that it fills has all the rest."""
+    out.mkdir(parents=True, exist_ok=True)
+    record["arrays"] = {name: _summary(array) for name, array in arrays.items()}
+    (out / "picture.png").write_bytes(pictures.to_png(picture, record))
+    (out / "result.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    np.savez(out / "numbers.npz", allow_pickle=False, **arrays)
+    if film is not None:
+        (out / "film.gif").write_bytes(film.gif())
+        (out / "film.mp4").write_bytes(film.mp4())
 
 
 def _summary(array: np.ndarray) -> dict[str, Any]:

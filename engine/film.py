@@ -23,7 +23,7 @@ class Film:
         self.last: np.ndarray | None = None  # (H, W, 3) uint8, as it was
 
     def add(self, picture: np.ndarray) -> None:
-        """One more picture (H, W, 1 or 3) in [0, 1]; all of a film have the size of the first, or are scaled to the newest's."""
+        """One more picture (H, W, 1 or 3) in [0, 1]; where sizes change, the film has that of the last."""
         self.last = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
         if self.last.shape[2] == 1:
             self.last = self.last.repeat(3, 2)

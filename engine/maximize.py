@@ -1,14 +1,14 @@
 """What does the network look for when it looks for this? A picture that is made to raise one number as far as it goes.
 
-Erhan et al. 2009; Simonyan, Vedaldi, Zisserman 2013, arXiv:1312.6034, section 2; Yosinski et al. 2015, arXiv:1506.06579,
-section 3; Olah, Mordvintsev, Schubert 2017, doi 10.23915/distill.00007. They differ in what keeps the picture from being
-noise that no eye can read: that is what a preset is.
+Simonyan, Vedaldi, Zisserman 2013, arXiv:1312.6034, section 2; Yosinski et al. 2015, arXiv:1506.06579, section 3; Olah,
+Mordvintsev, Schubert 2017, doi 10.23915/distill.00007. They differ in what keeps the picture from being noise that no
+eye can read: that is what a preset is.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STARTS = ("noise", "uniform", "zeros", "picture")
 NUMBERS = ("logit", "probability")
+LEAK = 0.01  # of the ReLU that a target is read behind
 GRID = 8  # pictures of a layer's grid that are made at once
 
 
@@ -32,10 +33,10 @@ class Recipe:
     """How a picture is kept readable; a knob of 0 is off.
 
     canvas: "pixels" or "waves" (engine/canvas.py). move: "direction" (the gradient at a mean absolute value of 1) or
-    "adam". rate: the step's size, in pixel values (waves: in x). decay: share of the way back to the net's mean colour per
-    step. blur, blur_every: standard deviation in pixels, and after how many steps. small_norm, small_contribution:
-    shares of the pixels that are put back to the mean colour in each step. variation: weight of the total variation.
-    jitter: pixels, scale: share, rotate: degrees, of what the network is shown, at most.
+    "adam". rate: the step's size, in pixel values (waves: in x). decay: share of the way back to the net's mean colour
+    per step. blur, blur_every: standard deviation in pixels, and after how many steps. small_norm,
+    small_contribution: shares of the pixels that are put back to the mean colour in each step. variation: weight of the
+    total variation. jitter: pixels, scale: share, rotate: degrees, of what the network is shown, at most.
     """
 
     canvas: str
@@ -52,22 +53,23 @@ class Recipe:
     rotate: float = 0.0
 
 
-# Yosinski's is the third of the four combinations in the paper's table, Simonyan's has the L2 norm alone; their step sizes
-# are for other pixel units and are our own. Lucid's are its defaults, with one transformation for its chain of five.
-PRESETS = {
+# Yosinski's is the third of the four combinations in the paper's table, Simonyan's has the L2 norm alone; step sizes
+# are our own, because theirs are for other units. Lucid's are its defaults, with one transformation for its chain of
+# five.
+RECIPES = {
     "Lucid": Recipe("waves", "adam", 0.05, jitter=8, scale=0.1, rotate=10),
     "Yosinski": Recipe("pixels", "direction", 0.01, decay=1e-4, blur=1.0, blur_every=4),
     "Yosinski, sparse": Recipe("pixels", "direction", 0.01, blur=0.5, blur_every=4, small_contribution=0.5),
     "Simonyan": Recipe("pixels", "direction", 0.004, decay=1e-3),
 }
-PRESET_NAMES = tuple(PRESETS)
+PRESETS = tuple(RECIPES)
 
 
 def recipe(preset: str = "Lucid", **changes: float | str | None) -> Recipe:
     """A preset with some knobs changed; those that are None stay. Raises ValueError for a preset that is none."""
-    if preset not in PRESETS:
+    if preset not in RECIPES:
         raise ValueError(f"There is no preset {preset!r}; there are {', '.join(PRESETS)}.")
-    return dataclasses.replace(PRESETS[preset], **{k: v for k, v in changes.items() if v is not None})
+    return dataclasses.replace(RECIPES[preset], **{k: v for k, v in changes.items() if v is not None})
 
 
 def maximize(
@@ -95,8 +97,11 @@ def maximize(
     """A picture that raises a class's score, a channel, one neuron, or any other Target.
 
     image: (H, W, C) pixels of the net's own size, where the run starts if start is "picture"; otherwise not looked at.
-    preset: one of PRESETS; canvas to rotate: knobs of Recipe that are to differ from it. start: one of STARTS. number: of
-    a class, one of NUMBERS. steps: of the climb. seed: of the start and of what the network is shown.
+    preset: one of PRESETS, for what is not given. start: one of STARTS. number: of a class, one of NUMBERS.
+    steps: of the climb. seed: of the start and of what the network is shown. canvas: "pixels" or "waves". rate: size
+    of a step. decay: share of the way back to the mean colour per step. blur: standard deviation in pixels.
+    blur_every: steps between two blurs. small_norm, small_contribution: share of the pixels set to the mean colour.
+    variation: weight of the total variation. jitter: pixels at most. scale: share at most. rotate: degrees at most.
     Returns Climb; its scores are those of the views during the climb, in the target's unit.
     Raises UnknownClass, NoGradient, ValueError.
     """
@@ -126,19 +131,28 @@ def maximize_steps(
     target = asked(net, target, class_score if number == "logit" else class_probability)
     paper = _canvas(chosen, net.input_size, net.channels)
     x = beginning(net, paper, image, start=start, seed=seed)
-    yield from optimize.ascend(target, x, net=net, steps=steps, resume=resume, **arguments(net, chosen, paper, seed))
+    how = arguments(net, target, chosen, paper, seed)
+    yield from optimize.ascend(target, x, net=net, steps=steps, resume=resume, **how)
 
 
-def arguments(net: Net, chosen: Recipe, paper: Canvas, seed: int) -> dict:
-    """What `ascend` is given for a recipe."""
+def arguments(net: Net, target: Target, chosen: Recipe, paper: Canvas, seed: int) -> dict:
+    """What `ascend` is given for a recipe.
+
+    Where a target is read behind a ReLU, that one leaks by a hundredth: from where all units are off, no gradient would
+    lead away.
+    """
+    import torch.nn.functional as F
+
     from engine import optimize, view
 
+    leaky = lambda x: F.leaky_relu(x, LEAK)  # noqa: E731
     return {
         "through": paper.show,
         "view": view.robust(jitter=chosen.jitter, scale=chosen.scale, rotate=chosen.rotate, seed=seed),
         "move": (optimize.by_adam if chosen.move == "adam" else optimize.by_direction)(chosen.rate),
         "keep": _keep(net, chosen, paper),
         "penalty": _penalty(chosen),
+        "ops": {name: leaky for name in target.names if (node := net.graph.producer(name)) and node.op == "Relu"},
     }
 
 
@@ -254,8 +268,8 @@ def _together(
     from engine import optimize
 
     x = beginning(net, paper, np.zeros(0), seed=seed, count=len(channels), size=size)
-    target: Callable | Target = units(net, layer, channels)
-    yield from optimize.ascend(target, x, net=net, steps=steps, **arguments(net, chosen, paper, seed))
+    target = units(net, layer, channels)
+    yield from optimize.ascend(target, x, net=net, steps=steps, **arguments(net, target, chosen, paper, seed))
 
 
 def seen(net: Net, layer: str) -> tuple[int, int]:

@@ -1,11 +1,12 @@
 """What does a picture become when it is changed, step by step, so that one number rises?
 
-The one loop behind every picture that this project makes: a target (what is climbed), a view (what the network is shown
-of the picture), a move (how to step), a keep (where to stay). Class and unit maximization, DeepDream, inversion, texture and
-style transfer are `ascend` with other arguments.
+The one loop behind every picture that this project makes: a target (what is climbed), a view (what the network is
+shown of the picture), a move (how to step), a keep (where to stay). Class and unit maximization, DeepDream, inversion,
+texture and style transfer are `ascend` with other arguments.
 
 What is climbed need not be pixels: `through` turns x, whatever it is, into pixels (engine/canvas.py, or a generator).
-Everything random is drawn from (seed, step), so that a run can be taken up where it stopped and ends as if it never had.
+Everything random is drawn from (seed, step), so that a run can be taken up where it stopped and ends as if it never
+had.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def by_gradient(rate: float) -> Move:
 def by_direction(rate: float) -> Move:
     """x + rate · gradient, brought to a mean absolute value of 1 in each picture.
 
-    So the step's size does not hang on the network's scale, nor on how far the target has been reached (Mordvintsev 2015).
+    So the step's size hangs neither on the network's scale nor on how far the climb has come (Mordvintsev 2015).
     """
 
     def move(x, gradient, memory):

@@ -1,7 +1,7 @@
 """What is the network shown of a picture that is being made? Never twice quite the same.
 
-A pattern that only works at one place, size and angle is no pattern that the network looks for: Mordvintsev 2015 (jitter), and
-Olah et al. 2017, section "Transformation robustness".
+A pattern that only works at one place, size and angle is no pattern that the network looks for: Mordvintsev 2015
+(jitter), and Olah et al. 2017, on robustness to transformations.
 """
 
 from __future__ import annotations

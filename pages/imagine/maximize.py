@@ -1,0 +1,207 @@
+"""Maximize: What does the network look for when it looks for this?
+
+A picture is changed step by step so that one number rises: a class's score, a channel or a single unit. What comes
+out is what the network would like to see most, as far as the rules that keep it readable allow. Sources: Simonyan
+2013, Yosinski 2015, Olah 2017.
+"""
+
+import numpy as np
+import streamlit as st
+
+from engine import image
+from engine.maximize import (
+    NUMBERS,
+    PRESETS,
+    RECIPES,
+    STARTS,
+    maximize,
+    maximize_channels,
+    maximize_channels_steps,
+    maximize_steps,
+)
+from engine.target import Target, asked, class_score, measure
+from ui import charts, controls, frame, jobs, studio
+
+CHANNELS, ABREAST = 24, 8  # of a layer's grid, at a time and in one panel
+
+# key → label, lowest, highest, step, what it does
+KNOBS = {
+    "rate": ("Step size", 0.001, 0.2, 0.001, "In pixel values; of the waves' heights with the Lucid preset."),
+    "jitter": ("Jitter, pixels", 0.0, 32.0, 1.0, "How far the network's view is shifted at most."),
+    "scale": ("Scale, share", 0.0, 0.4, 0.01, "By how much the view is enlarged or reduced at most."),
+    "rotate": ("Rotation, degrees", 0.0, 45.0, 1.0, "By how much the view is turned at most."),
+    "decay": ("L2 decay", 0.0, 0.05, 0.0001, "Share of the way back to the mean colour, each step."),
+    "blur": ("Blur, pixels", 0.0, 3.0, 0.1, "Standard deviation of the Gaussian blur."),
+    "blur_every": ("Blur every … steps", 1, 32, 1, "How often it is blurred."),
+    "small_norm": ("Clip small norm", 0.0, 0.95, 0.05, "Share of the pixels nearest to the mean colour, set to it."),
+    "small_contribution": ("Clip small contribution", 0.0, 0.95, 0.05, "Share of the pixels that matter least."),
+    "variation": ("Total variation", 0.0, 500.0, 1.0, "How much roughness costs, in the number that is climbed."),
+}
+OF_PIXELS = ("decay", "blur", "blur_every", "small_norm", "small_contribution")
+
+scene = frame.scene()
+net = scene.net
+frame.head(__doc__)
+frame.need_gradients(net)
+
+ONE, ALL = "one picture", "all channels of a layer"
+shown = controls.choice("Show", "view", [ONE, ALL])
+
+
+def forget() -> None:
+    """The knobs of another preset."""
+    for key in KNOBS:
+        st.session_state.pop(key, None)
+
+
+where = controls.target(scene, kinds=("class", "unit", "margin")) if shown == ONE else {}
+number = NUMBERS[0]
+with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    preset = controls.one("Rules that keep it readable", "preset", list(PRESETS), width=190, on_change=forget)
+    steps = st.slider("Steps", 2, 512, 128 if shown == ONE else 64, key="steps", bind="query-params", width=220)
+    seed = controls.number("Seed", "seed", 0, 9999, 0, width=110)
+    start = controls.one("Start from", "start", list(STARTS), width=150) if shown == ONE else STARTS[0]
+    if set(where) == {"class"}:
+        number = controls.choice("Climb the class's", "number", list(NUMBERS))
+
+
+def one_picture() -> None:
+    changed = knobs_changed()
+    target = frame.aim(net, where)
+    climbed = asked(net, target, class_score)
+
+    def run(resume):
+        knobs = {"preset": preset, "start": start, "number": number, "steps": steps, "seed": seed, **changed}
+        return maximize_steps(net, scene.pixels, target, resume=resume, **knobs)
+
+    start_from = image.digest(scene.pixels) if start == "picture" else ""
+    job = studio.make(
+        net,
+        "maximize",
+        (tuple(where.values()), preset, start, start_from, number, steps, seed, tuple(changed.items())),
+        run,
+        score=number if number == "probability" else climbed.unit,
+        before=("Where it began", scene.pixels) if start == "picture" else None,
+        beside=lambda climb, complete: reached(climb.picture, climbed, set(where) == {"class"}),
+    )
+    knobs = {"preset": preset, "start": start, "number": number, "steps": steps, "seed": seed, **changed}
+    recipe = {"method": "maximize", "net": net.name, "sha256": net.sha256, "target": climbed.title, **knobs}
+    with st.container(horizontal=True, gap="medium"):
+        frame.onward("explain", "guided", "What of a real picture excites it?")
+        frame.onward("look", "activations", "Where does it fire?")
+    frame.foot(
+        maximize,
+        scene,
+        knobs={"target": where, **knobs},
+        downloads=studio.downloads(job, "maximize", recipe),
+        explained=EXPLAINED,
+    )
+
+
+def knobs_changed() -> dict[str, float]:
+    """Those that are not what the preset has."""
+    base, changed = RECIPES[preset], {}
+    with st.expander("The rules, one by one", icon=":material/tune:"):
+        row = st.container(horizontal=True, gap="medium")
+        for key, (label, low, high, by, told) in KNOBS.items():
+            if base.canvas == "waves" and key in OF_PIXELS:
+                continue
+            usual = type(high)(getattr(base, key))
+            value = row.slider(label, low, high, usual, by, key=key, bind="query-params", width=200, help=told)
+            if abs(value - usual) > 1e-9:
+                changed[key] = value
+        if base.canvas == "waves":
+            st.caption("This preset changes waves, not pixels; what blurs, decays or clips pixels does not apply.")
+    return changed
+
+
+def reached(picture: np.ndarray, target: Target, of_class: bool) -> None:
+    """What the network says of the picture once it is an ordinary 8-bit PNG."""
+    back = image.load(image.to_png(picture))
+    back = back if net.channels == 3 else back[..., :1]
+    value = float(measure(net, net.batch(back), target)[0])
+    probabilities = studio.saved(net, picture)
+    names = frame.class_names(net)
+    st.markdown("**Saved as an 8-bit PNG**")
+    if of_class:
+        k = scene.class_index
+        st.metric(f"Probability of “{names[k]}”", f"{probabilities[k]:.1%}")
+    st.metric(f"{target.title[0].upper()}{target.title[1:]}", f"{value:.4g} {target.unit}")
+    order = np.argsort(-probabilities)[:3]
+    st.caption("Likeliest classes: " + ", ".join(f"{names[k]} {probabilities[k]:.1%}" for k in order) + ".")
+
+
+def all_channels() -> None:
+    name = controls.layer(net, default=net.last_map)
+    count = net.layer(name).shape[0]
+    page = controls.grid_page(count, CHANNELS, "channels_page")
+    knobs = {"first": page.start, "count": len(page), "preset": preset, "steps": steps, "seed": seed}
+    job = jobs.run(
+        net.engine,
+        "maximize_channels",
+        (net.sha256, name, *knobs.values()),
+        lambda: maximize_channels_steps(net, name, **knobs),
+    )
+
+    def draw(step, complete: bool) -> None:
+        pictures = step.result if step else np.zeros((0, 1, 1, 3), np.float32)
+        blank = np.full((*(pictures.shape[1:3] if step else (32, 32)), 3), 0.9, np.float32)
+        tiles = [each if each.shape[2] == 3 else each.repeat(3, 2) for each in pictures]
+        tiles += [blank] * (len(page) - len(tiles))
+        parts = [page[i : i + ABREAST] for i in range(0, len(page), ABREAST)]
+        for panel, part in zip(controls.panels(len(parts)), parts, strict=True):
+            with panel:
+                sheet(part, tiles[part.start - page.start : part.stop - page.start], complete)
+
+    def sheet(part: range, tiles: list[np.ndarray], complete: bool) -> None:
+        chart = charts.sheet(tiles, columns=2, name="channel", captions={"channel": list(part)})
+        if not complete:
+            controls.still(chart, alt="The pictures so far.")
+            return
+        controls.clickable(
+            chart,
+            "channel",
+            lambda point: st.session_state.update(
+                view=ONE, about="unit", layer=name, unit=part[int(point["tile"])], at=""
+            ),
+            f"Pictures that excite channels {part.start} to {part.stop - 1} most; a click makes one in full.",
+            key=f"channels_{part.start}",
+        )
+
+    jobs.show(net.engine, job, draw)
+    st.caption(
+        "Each picture raises the mean of one channel over its positions; the pictures are as large as a few of the "
+        "layer's units can see. A click on one makes it in full."
+    )
+    frame.foot(
+        maximize_channels,
+        scene,
+        knobs={"layer": name, **knobs},
+        downloads=[
+            ("Pictures (NPZ)", "channels.npz", frame.npz(pixels=job.step.result), "application/octet-stream"),
+        ]
+        if job.step
+        else [],
+        explained=EXPLAINED,
+    )
+
+
+EXPLAINED = """
+x ← x + step · ∂S(x)/∂x, again and again, from noise: the picture climbs the number S. Left to itself that ends in noise
+which no eye can read, because the network answers to patterns that no camera makes. So something has to hold the
+picture: *Simonyan* pulls it towards the mean colour; *Yosinski* blurs it every few steps or clips pixels that hardly
+matter; *Lucid* changes waves instead of pixels, in colours that vary as in photographs, and never shows the network
+the same view twice (jitter, scale, rotation).
+
+The curve is the number on the views during the climb. What counts is what the network says of the finished picture as
+an ordinary file: it is rounded to 8 bits and classified again, and that is the number shown. The logit is climbed by
+default, because a probability also rises when all *other* classes fall.
+
+It shows one thing that excites the unit most, not all that does; and what you recognise in it is your reading, not a
+measurement. Papers: [Simonyan 2013](https://arxiv.org/abs/1312.6034), [Yosinski
+2015](https://arxiv.org/abs/1506.06579), [Olah 2017](https://distill.pub/2017/feature-visualization/).
+"""
+if shown == ONE:
+    one_picture()
+else:
+    all_channels()
