@@ -1,0 +1,460 @@
+"""What does this picture look like, painted in one pass?
+
+A style network takes a picture and gives it back painted; it is trained once for its styles (engine/train_style.py),
+and from then on a picture costs one forward pass. Johnson, Alahi, Fei-Fei 2016, arXiv:1603.08155; several styles in one
+network, told apart by a second input: Dumoulin, Shlens, Kudlur 2016, arXiv:1610.07629.
+
+Such a file is no classifier: it has no labels and no layers to ask, so it is no Net. Any `.onnx` from a picture
+(1, 3, H, W) to a picture will do, ours and others'.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from engine import image as pictures
+from engine import net as nets
+from engine.folder import home
+from engine.nets import SHIPPED
+from engine.step import Step
+
+KIND = "style"  # what our files say of themselves, under "kind"
+MOST_PIXELS = 2_000_000  # of a picture that is painted at once; a network needs up to about 600 bytes for each
+LEAST = 32  # pixels a side that a network is given: reflected borders and two halvings need some room
+MULTIPLES = (1, 2, 4, 8, 16, 32)  # that networks ask sides to be of
+MOST_RATE = 30  # frames a second of a painted video
+
+
+class BadStyleNet(ValueError):
+    """The file is no network from pictures to pictures; the message is one sentence for who brought it."""
+
+
+class BadMix(ValueError):
+    """Weights of the styles that cannot be mixed by; the message says why."""
+
+
+class NotAVideo(ValueError):
+    """The file holds no video that can be decoded; the message is one sentence for who brought it."""
+
+
+@dataclass(frozen=True)
+class StyleNet:
+    """One style network, opened.
+
+    styles: a name each, at least one. top: what a value of 1 is to it, 1 or 255. multiple: its sides are multiples of
+    this. size: (H, W) where it takes no other, or None. notes: how that is known, where the file does not say.
+    """
+
+    name: str
+    sha256: str
+    styles: tuple[str, ...]
+    top: float
+    multiple: int
+    size: tuple[int, int] | None
+    source: str = ""
+    licence: str = ""
+    notes: tuple[str, ...] = ()
+    session: onnxruntime.InferenceSession = field(repr=False, compare=False, default=None)
+    mixes: bool = False  # whether it has the second input, the styles' weights
+
+    @property
+    def engine(self) -> str:
+        """Where it runs: "CUDA" or "CPU"."""
+        return self.session.get_providers()[0].removesuffix("ExecutionProvider")
+
+
+def at_hand() -> dict[str, Path]:
+    """Name → file: the style network that ships, and those in the folder `styles` of the user's cache."""
+    found = sorted((SHIPPED / "styles").glob("*.onnx"))
+    own = sorted((home() / "styles").glob("*.onnx"))
+    return {path.stem: path for path in [*own, *found]}  # of two of the same name, the shipped one counts
+
+
+def find(name: str) -> Path:
+    """The file of the style network called `name`, or the file at the path `name`. Raises BadStyleNet."""
+    here = at_hand()
+    if name in here:
+        return here[name]
+    if Path(name).is_file():
+        return Path(name)
+    raise BadStyleNet(
+        f"There is no style network {name!r}; there are {', '.join(here) or 'none'}, or any path to a file."
+    )
+
+
+# Opening --------------------------------------------------------------------------------------------------------------
+
+
+def open_style(path: str | Path, *, content: bytes | None = None) -> StyleNet:
+    """Open a style network. content: the file's bytes, where they do not lie at `path`.
+
+    What the file does not say is found out on a test picture: whether its values go to 1 or to 255, by the size of what
+    comes out (`_top`), and which multiple its sides must be of, by trying. Both end up in `notes`.
+    Raises BadStyleNet.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes() if content is None else content
+        model = onnx.load_model_from_string(content)
+    except FileNotFoundError as error:
+        raise BadStyleNet(f"There is no file {path.name}.") from error
+    except Exception as error:  # protobuf raises a class of its own, without a public name
+        raise BadStyleNet(f"{path.name} is not an ONNX file, or it is cut short.") from error
+    said = {entry.key: _plain(entry.value) for entry in model.metadata_props}
+    given = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in given]  # old files list weights, too
+    shapes = [_shape(value) for value in inputs]
+    wrong = f"{path.name} is no style network: one takes pictures of 3 channels (B, 3, H, W) and gives back the same."
+    if not 1 <= len(inputs) <= 2 or len(shapes[0]) != 4 or shapes[0][1] not in (0, 3) or len(model.graph.output) != 1:
+        raise BadStyleNet(wrong)
+    if len(inputs) == 2 and (len(shapes[1]) != 2 or not shapes[1][1]):
+        raise BadStyleNet(f"{path.name} has a second input {inputs[1].name!r} that is no row of weights, (B, styles).")
+    count = shapes[1][1] if len(inputs) == 2 else 1
+    size = (shapes[0][2], shapes[0][3]) if shapes[0][2] and shapes[0][3] else None
+    session = _session(path, content)
+    net = StyleNet(
+        path.stem,
+        hashlib.sha256(content).hexdigest(),
+        _names(said, count, path.stem),
+        1.0,
+        1,
+        size,
+        str(said.get("source", "")),
+        str(said.get("licence", said.get("license", ""))),
+        (),
+        session,
+        len(inputs) == 2,
+    )
+    multiple, notes = (1, []) if size else _multiple(net, said)
+    if multiple is None:
+        raise BadStyleNet(wrong)
+    top, note = _top(net, multiple, said)
+    if top is None:
+        raise BadStyleNet(wrong)
+    kept = (*notes, *note)
+    return StyleNet(**{**_fields(net), "top": top, "multiple": multiple, "notes": kept})
+
+
+def _fields(net: StyleNet) -> dict:
+    return {name: getattr(net, name) for name in StyleNet.__dataclass_fields__}
+
+
+def _plain(text: str) -> object:
+    """Ours are JSON; others write words."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int]:
+    """0 where a dimension is free."""
+    return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+
+def _names(said: dict, count: int, name: str) -> tuple[str, ...]:
+    names = said.get("styles")
+    if isinstance(names, list) and len(names) == count:
+        return tuple(map(str, names))
+    return (name,) if count == 1 else tuple(f"style {k + 1}" for k in range(count))
+
+
+def _session(path: Path, content: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # as in Net
+    providers = ["CPUExecutionProvider"]
+    if nets.cuda_device_present() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        onnxruntime.preload_dlls()
+        providers.insert(0, "CUDAExecutionProvider")
+    error: Exception | None = None
+    for chosen in (providers, providers[-1:]):
+        try:
+            return onnxruntime.InferenceSession(content, options, chosen)
+        except Exception as raised:  # ONNX Runtime's exceptions have no common public class
+            error = raised
+    raise BadStyleNet(f"ONNX Runtime cannot open {path.name}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception | None) -> str:
+    return (str(error).strip().splitlines() or ["no reason given"])[0].rpartition(" : ")[2][:200]
+
+
+def _test_picture(height: int, width: int) -> np.ndarray:
+    """(1, 3, H, W) in [0, 1]: slopes, edges and noise."""
+    rows, cols = np.mgrid[0:height, 0:width]
+    slope = np.stack([rows / height, cols / width, ((rows // 8 + cols // 8) % 2)])
+    noise = np.random.default_rng(0).random((3, height, width))
+    return (0.75 * slope + 0.25 * noise).astype(np.float32)[None]
+
+
+def _tried(net: StyleNet, batch: np.ndarray) -> np.ndarray | None:
+    """What comes out, or None where it cannot be run on this size, or gives another one."""
+    try:
+        found = _forward(net, batch, _even(net))
+    except Exception:  # whatever ONNX Runtime meets on the way: only whether it works is asked here
+        return None
+    return found if found.shape == batch.shape else None
+
+
+def _multiple(net: StyleNet, said: dict) -> tuple[int | None, list[str]]:
+    """The smallest multiple whose sides come out as they went in; the sides tried are odd numbers of it."""
+    for multiple in MULTIPLES:
+        rows = max(5, 65 // multiple | 1)
+        if _tried(net, _test_picture(rows * multiple, (rows + 2) * multiple)) is not None:
+            stated = "multiple" in said or f"multiples of {multiple}" in " ".join(map(str, said.values()))
+            if multiple == 1 or stated:
+                return multiple, []
+            return multiple, [f"Found by trying: sides must be multiples of {multiple}; pictures are padded to that."]
+    return None, []
+
+
+def _top(net: StyleNet, multiple: int, said: dict) -> tuple[float | None, list[str]]:
+    """What white is to the network, 1 or 255: as the file says, or by what it makes of the test picture.
+
+    A network is trained on the same range that it gives back. Given 0 to 255, one for [0, 1] still ends in a sigmoid,
+    or at most a little outside [-1, 1]; one for 0 to 255 gives values of dozens.
+    """
+    height, width = net.size or (multiple * (-(-72 // multiple)), multiple * (-(-88 // multiple)))
+    found = _tried(net, _test_picture(height, width) * 255)
+    if found is None or not np.isfinite(found).all():
+        return None, []
+    words = " ".join(str(said.get(key, "")) for key in ("range", "input", "output"))
+    if re.search(r"\b255\b", words):
+        return 255.0, []
+    if re.search(r"(\b0\s*(\.\.|-|–|to|,)\s*1(\.0)?\b)", words) or str(said.get("range")) in ("1", "1.0"):
+        return 1.0, []
+    top = 255.0 if np.abs(found).max() > 4 else 1.0
+    return top, [f"The file does not say its range; by what it makes of a test picture it is 0 to {top:g}."]
+
+
+# Painting -------------------------------------------------------------------------------------------------------------
+
+
+def weights(net: StyleNet, mix: Sequence[float] | None = None) -> np.ndarray:
+    """(S,) float32 that add up to 1. mix: how much of each style, none negative; None is the first style alone.
+
+    Raises BadMix.
+    """
+    if mix is None:
+        return np.eye(len(net.styles), dtype=np.float32)[0]
+    mix = np.asarray(mix, np.float32).reshape(-1)
+    if len(mix) != len(net.styles):
+        raise BadMix(f"{net.name} has {len(net.styles)} styles, and the mix has {len(mix)} weights: give one for each.")
+    if not np.isfinite(mix).all() or (mix < 0).any() or mix.sum() <= 0:
+        raise BadMix("The weights of a mix must be 0 or more, and one of them above 0.")
+    return mix / mix.sum()
+
+
+def mixed(net: StyleNet, text: str) -> list[float] | None:
+    """A mix as one types it: "2, 1, 0", or by names, "wave=2, scream=1"; None for nothing. Raises BadMix."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        return None
+    try:
+        if not any("=" in part for part in parts):
+            return [float(part) for part in parts]
+        named = {name.strip(): float(value) for name, _, value in (part.partition("=") for part in parts)}
+    except ValueError as error:
+        raise BadMix(
+            f"{text!r} is no mix: write a number for each style, or STYLE=NUMBER with commas between."
+        ) from error
+    if unknown := sorted(set(named) - set(net.styles)):
+        raise BadMix(f"{net.name} has no style {unknown[0]!r}; it has {', '.join(net.styles)}.")
+    return [named.get(name, 0.0) for name in net.styles]
+
+
+def _even(net: StyleNet) -> np.ndarray:
+    return np.full(len(net.styles), 1 / len(net.styles), np.float32)
+
+
+def _forward(net: StyleNet, batch: np.ndarray, mix: np.ndarray) -> np.ndarray:
+    feeds = {net.session.get_inputs()[0].name: batch}
+    if net.mixes:
+        feeds[net.session.get_inputs()[1].name] = mix[None]
+    return net.session.run(None, feeds)[0]
+
+
+def painted_size(net: StyleNet, size: tuple[int, int], *, most: int = MOST_PIXELS) -> tuple[int, int]:
+    """(H, W) at which a picture of `size` is painted: its own, the one that the network takes, or one of `most`
+    pixels."""
+    if net.size:
+        return net.size
+    share = math.sqrt(min(1.0, most / (size[0] * size[1])))
+    return tuple(max(1, int(side * share)) for side in size) if share < 1 else tuple(size)
+
+
+def stylise(
+    style_net: StyleNet, image: np.ndarray, *, mix: Sequence[float] | None = None, most: int = MOST_PIXELS
+) -> np.ndarray:
+    """The picture (H, W, 3) in [0, 1], painted: (H, W, 3) in [0, 1].
+
+    mix: as for `weights`. most: pixels that are painted at once; a picture of more is scaled down for it, and the
+    result up again, as one is for a network of a fixed size (`painted_size` says to which). Sides that the network does
+    not take are padded by reflection, and the padding is cut off again.
+    Raises BadMix, and ValueError where image is no picture.
+    """
+    given = weights(style_net, mix)
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"A picture is float (H, W, 3) in [0, 1]; this is {image.dtype} {image.shape}.")
+    size = painted_size(style_net, image.shape[:2], most=most)
+    seen = image if size == image.shape[:2] else pictures.resize(image, size)
+    if style_net.size is None:
+        multiple = style_net.multiple
+        wanted = [-(-max(side, LEAST) // multiple) * multiple for side in size]
+        seen = _padded(seen, *wanted)
+    batch = np.ascontiguousarray(seen.transpose(2, 0, 1)[None], np.float32)
+    if style_net.top != 1:
+        batch = batch * np.float32(style_net.top)
+    try:
+        found = _forward(style_net, batch, given)[0]
+    except Exception as error:  # ONNX Runtime's exceptions have no common public class
+        raise BadStyleNet(f"{style_net.name} cannot be run on this picture: {_first_line(error)}") from error
+    found = np.clip(found.transpose(1, 2, 0)[: size[0], : size[1]] / np.float32(style_net.top), 0, 1)
+    if not np.isfinite(found).all():
+        raise BadStyleNet(f"{style_net.name} gives values that are no numbers.")
+    return np.ascontiguousarray(found if size == image.shape[:2] else pictures.resize(found, image.shape[:2]))
+
+
+def _padded(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Reflected at the bottom and the right, as often as it takes."""
+    more = (height - image.shape[0], width - image.shape[1])
+    if not any(more):
+        return image
+    for axis in (0, 1):  # a single row or column has nothing to reflect
+        if image.shape[axis] == 1 and more[axis]:
+            image = np.repeat(image, 2, axis)
+    more = (height - image.shape[0], width - image.shape[1])
+    return np.pad(image, ((0, more[0]), (0, more[1]), (0, 0)), "reflect")
+
+
+# Videos ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reel:
+    """Where the painting of a video stands. frame, painted: (H, W, 3), the last frame before and after.
+
+    frames: how many are painted. rate: of the result, a second. file: the MP4, whole once the run has ended, early or
+    not.
+    """
+
+    frame: np.ndarray
+    painted: np.ndarray
+    frames: int
+    rate: float
+    file: BinaryIO | str
+
+
+def stylise_video(
+    style_net: StyleNet,
+    video: str | Path | bytes,
+    *,
+    mix: Sequence[float] | None = None,
+    out: str | Path | BinaryIO | None = None,
+    side: int = 320,
+    seconds: float = 10.0,
+) -> Iterator[Step]:
+    """Paint a video frame by frame into an MP4 (H.264, no sound); yields Step with a Reel after each.
+
+    video: a file, or its content. out: where to; a buffer in memory by default. side: the longer side of the frames
+    that are painted, in pixels; larger ones are scaled down. seconds: how much of the beginning is painted at most. Of
+    more than MOST_RATE frames a second, only each so manieth is painted.
+    One frame is held at a time. The styles of two frames know nothing of each other, and flicker. Where the file breaks
+    off or the run is ended early, the MP4 holds what there was until then.
+    Raises NotAVideo, BadMix.
+    """
+    import av  # which loads a dozen libraries
+
+    weights(style_net, mix)  # before a file is opened
+    name = "The file" if isinstance(video, bytes) else Path(video).name
+    target = io.BytesIO() if out is None else out if hasattr(out, "write") else str(out)
+    try:
+        source = av.open(io.BytesIO(video) if isinstance(video, bytes) else str(video))
+    except FileNotFoundError as error:
+        raise NotAVideo(f"There is no file {name}.") from error
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise NotAVideo(f"{name} is no video that can be decoded; save it as MP4 and try again.") from error
+    with source:
+        if not source.streams.video:
+            raise NotAVideo(f"{name} holds no pictures, only other streams; choose a video.")
+        stream = source.streams.video[0]
+        stream.thread_type = "AUTO"
+        every, rate = _rates(stream.average_rate)
+        total = _frames(stream, source.duration, seconds, every, rate)
+        with av.open(target, "w", format="mp4") as written:
+            made, done = None, 0
+            for frame in _kept(source, every, math.ceil(seconds * rate), name):
+                seen = _pixels(frame, side)
+                if made is None:
+                    made = written.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
+                    made.pix_fmt, made.height, made.width = "yuv420p", *(n - n % 2 for n in seen.shape[:2])
+                painted = stylise(style_net, seen, mix=mix)
+                even = np.rint(painted[: made.height, : made.width] * 255).astype(np.uint8)
+                if even.shape[:2] != (made.height, made.width):
+                    break  # another size within a video: what there is ends here
+                written.mux(made.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(even), "rgb24")))
+                done += 1
+                try:
+                    yield Step(done, max(total, done), Reel(seen, painted, done, float(rate), target))
+                except GeneratorExit:
+                    written.mux(made.encode())
+                    raise
+            if made is None:
+                raise NotAVideo(f"{name} holds no frame that can be decoded; save it as MP4 and try again.")
+            written.mux(made.encode())
+    yield Step(done, done, Reel(seen, painted, done, float(rate), target))
+
+
+def _rates(stated: Fraction | None) -> tuple[int, Fraction]:
+    """(of how many frames one is painted, frames a second of the result)."""
+    rate = stated if stated and 1 <= stated <= 1000 else Fraction(25)
+    every = max(1, math.ceil(rate / MOST_RATE - Fraction(1, 10)))
+    return every, (Fraction(rate) / every).limit_denominator(1001)
+
+
+def _frames(stream, duration: int | None, seconds: float, every: int, rate: Fraction) -> int:
+    """How many frames will be painted, as the container has it; at least 1."""
+    import av
+
+    length = float(duration / av.time_base) if duration else (stream.frames or 0) / float(rate * every)
+    return max(1, round(min(length or seconds, seconds) * rate))
+
+
+def _kept(source, every: int, most: int, name: str) -> Iterator:
+    """Every so manieth frame, at most so many. A file that breaks off ends, unless it never began."""
+    import av
+
+    count = 0
+    try:
+        for index, frame in enumerate(source.decode(video=0)):
+            if index % every == 0:
+                yield frame
+                count += 1
+                if count >= most:
+                    return
+    except (av.FFmpegError, OSError) as error:
+        if count == 0:
+            raise NotAVideo(f"{name} is no video that can be decoded; save it as MP4 and try again.") from error
+
+
+def _pixels(frame, side: int) -> np.ndarray:
+    """(H, W, 3) in [0, 1], upright, the longer side at most `side`, both even."""
+    share = min(1.0, side / max(frame.height, frame.width))
+    height, width = (max(2, 2 * round(n * share / 2)) for n in (frame.height, frame.width))
+    pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
+    turns = round(getattr(frame, "rotation", 0) / 90) % 4  # as telephones note it, counter-clockwise
+    return np.ascontiguousarray(np.rot90(pixels, turns), np.float32) / np.float32(255)
