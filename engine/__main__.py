@@ -269,17 +269,18 @@ def faithful(net: str, folder: Path, methods: str, class_: str | None, out: Path
 @click.option("--video", type=click.Path(dir_okay=False, path_type=Path), help="Or the video to paint.")
 @click.option("--mix", default="", help="Weights: 2,1,0 or STYLE=2,STYLE=1.  [default: the first style]")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
-@click.option("--side", default=320, show_default=True, type=click.IntRange(16, 1920), help="Longer side of a video.")
+@click.option(
+    "--side", type=click.IntRange(16), help="Longer side while painting.  [default: as it is; 320 of a video]"
+)
 @click.option("--seconds", default=10.0, show_default=True, help="How much of a video is painted at most.")
 def fast_style(
-    net: str | None, image: str | None, video: Path | None, mix: str, out: Path, side: int, seconds: float
+    net: str | None, image: str | None, video: Path | None, mix: str, out: Path, side: int | None, seconds: float
 ) -> None:
     """Paint a picture or a video in one pass, by a style network.
 
-    Writes made.png with its recipe inside, or made.mp4.
+    Writes picture.png with its recipe inside, numbers.npz and result.json; or video.mp4.
     """
     from engine import fast_style as fast
-    from engine.image import to_png
 
     if (image is None) == (video is None):
         raise click.UsageError("Give an --image or a --video, one of the two.")
@@ -290,30 +291,30 @@ def fast_style(
     for note in opened.notes:
         click.echo(note, err=True)
     given = fast.mixed(opened, mix)
-    shares = {
-        name: round(float(share), 4) for name, share in zip(opened.styles, fast.weights(opened, given), strict=True)
-    }
-    recipe = {"method": "fast-style", "net": opened.name, "sha256": opened.sha256, "mix": shares}
     if image is not None:
         seen = command.picture(image)
-        painted = fast.stylise(opened, seen.pixels, mix=given)
-        out.mkdir(parents=True, exist_ok=True)
-        recipe |= {"image": seen.name, "versions": command.versions()}
-        (out / "made.png").write_bytes(to_png(painted, recipe))
-        size = fast.painted_size(opened, seen.pixels.shape[:2])
-        said = "" if size == seen.pixels.shape[:2] else f", painted at {size[0]} × {size[1]}"
-        click.echo(f"{out / 'made.png'}: {painted.shape[0]} × {painted.shape[1]} pixels{said}.")
+        painted = fast.stylise(opened, seen.pixels, mix=given, side=side)
+        record = {
+            "command": "fast-style",
+            "net": {"name": opened.name, "sha256": opened.sha256},
+            "image": {"name": seen.name, "sha256": seen.sha256},
+            "mix": dict(zip(opened.styles, fast.weights(opened, given).astype(float).round(4).tolist(), strict=True)),
+            "painted_at": fast.painted_size(opened, seen.pixels.shape[:2], side=side),
+            "engine": opened.engine,
+            "versions": command.versions(),
+        }
+        command.save_made(out, painted, {"pixels": painted}, record, None)
         return
     out.mkdir(parents=True, exist_ok=True)
     unfinished, step = out / "unfinished.mp4", None
     try:
-        steps = fast.stylise_video(opened, video, mix=given, out=unfinished, side=side, seconds=seconds)
-        for step in command.shown(steps, "fast-style"):  # noqa: B007
+        limits = {"side": side or 320, "seconds": seconds}
+        for step in command.shown(fast.stylise_video(opened, video, mix=given, out=unfinished, **limits), "fast-style"):  # noqa: B007
             pass
-        unfinished.replace(out / "made.mp4")
+        unfinished.replace(out / "video.mp4")
     finally:
         unfinished.unlink(missing_ok=True)
-    click.echo(f"{out / 'made.mp4'}: {step.result.frames} frames, {step.result.rate:.4g} a second.")
+    click.echo(f"{step.result.frames} frames, {step.result.rate:.4g} a second.")
 
 
 if __name__ == "__main__":

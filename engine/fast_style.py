@@ -288,29 +288,33 @@ def _forward(net: StyleNet, batch: np.ndarray, mix: np.ndarray) -> np.ndarray:
     return net.session.run(None, feeds)[0]
 
 
-def painted_size(net: StyleNet, size: tuple[int, int], *, most: int = MOST_PIXELS) -> tuple[int, int]:
-    """(H, W) at which a picture of `size` is painted: its own, the one that the network takes, or one of `most`
-    pixels."""
+def painted_size(net: StyleNet, size: tuple[int, int], *, side: int | None = None) -> tuple[int, int]:
+    """(H, W) at which a picture of `size` is painted.
+
+    It is the picture's own, with the longer side scaled to `side` pixels where that is given, and down to MOST_PIXELS;
+    or the only one that the network takes.
+    """
     if net.size:
         return net.size
-    share = math.sqrt(min(1.0, most / (size[0] * size[1])))
-    return tuple(max(1, int(side * share)) for side in size) if share < 1 else tuple(size)
+    share = (side or max(size)) / max(size)
+    share = min(share, math.sqrt(MOST_PIXELS / (size[0] * size[1])))
+    return tuple(size) if share == 1 else tuple(max(1, int(length * share + 1e-6)) for length in size)
 
 
 def stylise(
-    style_net: StyleNet, image: np.ndarray, *, mix: Sequence[float] | None = None, most: int = MOST_PIXELS
+    style_net: StyleNet, image: np.ndarray, *, mix: Sequence[float] | None = None, side: int | None = None
 ) -> np.ndarray:
     """The picture (H, W, 3) in [0, 1], painted: (H, W, 3) in [0, 1].
 
-    mix: as for `weights`. most: pixels that are painted at once; a picture of more is scaled down for it, and the
-    result up again, as one is for a network of a fixed size (`painted_size` says to which). Sides that the network does
-    not take are padded by reflection, and the padding is cut off again.
-    Raises BadMix, and ValueError where image is no picture.
+    mix: as for `weights`. side: of the longer side while it is painted, in pixels: strokes are so many pixels wide, and
+    in a smaller picture they are broad. Where `painted_size` is not the picture's own, the result is scaled back. Sides
+    that the network does not take are padded by reflection, and the padding is cut off again.
+    Raises BadMix, BadStyleNet, and ValueError where image is no picture.
     """
     given = weights(style_net, mix)
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or not np.issubdtype(image.dtype, np.floating):
         raise ValueError(f"A picture is float (H, W, 3) in [0, 1]; this is {image.dtype} {image.shape}.")
-    size = painted_size(style_net, image.shape[:2], most=most)
+    size = painted_size(style_net, image.shape[:2], side=side)
     seen = image if size == image.shape[:2] else pictures.resize(image, size)
     if style_net.size is None:
         multiple = style_net.multiple
@@ -458,3 +462,13 @@ def _pixels(frame, side: int) -> np.ndarray:
     pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
     turns = round(getattr(frame, "rotation", 0) / 90) % 4  # as telephones note it, counter-clockwise
     return np.ascontiguousarray(np.rot90(pixels, turns), np.float32) / np.float32(255)
+
+
+def pan(image: np.ndarray, *, frames: int = 24, rate: int = 12) -> bytes:
+    """A short video, an MP4, of a picture (H, W, 3): a slow walk across its middle. For who has no video at hand."""
+    from engine.film import encode
+
+    small = pictures.fit(image, (240, 400))[0]
+    tops, lefts = (np.linspace(0, room, frames).round().astype(int) for room in (15, 80))
+    shown = (np.rint(small * 255)).astype(np.uint8)
+    return encode([shown[top : top + 225, left : left + 320] for top, left in zip(tops, lefts, strict=True)], rate)

@@ -176,12 +176,18 @@ def test_padding_does_not_reach_whole_cells():
     np.testing.assert_allclose(stylise(net, picture)[:36, :48], stylise(net, picture[:36, :48]), atol=1e-5)
 
 
-def test_a_large_picture_is_painted_smaller_and_comes_back_large(two):
+def test_a_large_picture_is_painted_smaller_and_comes_back_large(two, monkeypatch):
     picture = np.full((200, 300, 3), 0.5, np.float32)
-    assert fast_style.painted_size(two, (200, 300), most=6000) == (63, 94)
-    found = stylise(two, picture, most=6000)
-    assert found.shape == picture.shape
-    np.testing.assert_allclose(found, 0.25, atol=1e-5)
+    assert fast_style.painted_size(two, (200, 300)) == (200, 300)
+    assert fast_style.painted_size(two, (200, 300), side=150) == (100, 150)
+    assert fast_style.painted_size(two, (1, 3000), side=150) == (1, 150)
+    monkeypatch.setattr(fast_style, "MOST_PIXELS", 6000)
+    assert fast_style.painted_size(two, (200, 300)) == (63, 94)
+    assert fast_style.painted_size(two, (200, 300), side=10**6) == (63, 94)
+    for side in (None, 30):
+        found = stylise(two, picture, side=side)
+        assert found.shape == picture.shape
+        np.testing.assert_allclose(found, 0.25, atol=1e-5)
 
 
 @pytest.mark.parametrize("mix", [[1], [1, 2, 3], [], [-1, 2], [0, 0], [np.nan, 1], [np.inf, 1]])
@@ -287,6 +293,12 @@ def test_a_file_with_sound_alone(two):
         last(stylise_video(two, file.getvalue()))
 
 
+def test_a_pan_is_a_video(two):
+    made = fast_style.pan(photo((300, 300)), frames=5)
+    assert decoded(made).shape[0] == 5
+    assert last(stylise_video(two, made, side=64)).frames == 5
+
+
 def test_a_wrong_mix_is_told_before_the_video_is_opened(two):
     with pytest.raises(BadMix):
         next(stylise_video(two, b"no video", mix=[1]))
@@ -313,16 +325,19 @@ def asked(files, *more: str):
 def test_the_command_writes_the_picture_with_its_recipe(files):
     found = asked(files, "--image", "photo.png", "--mix", "negative=1")
     assert found.exit_code == 0, found.output
-    written = (files / "o" / "made.png").read_bytes()
-    np.testing.assert_allclose(image.load(written), 1 - image.load(files / "photo.png"), atol=1 / 254)
+    written = (files / "o" / "picture.png").read_bytes()
+    expected = 1 - image.load(files / "photo.png")
+    np.testing.assert_allclose(image.load(written), expected, atol=1 / 254)
     assert b'"negative": 1.0' in written
+    with np.load(files / "o" / "numbers.npz") as arrays:
+        np.testing.assert_allclose(arrays["pixels"], expected, atol=1e-6)
 
 
 def test_the_command_writes_the_video(files):
     found = asked(files, "--video", "film.mp4", "--side", "32")
     assert found.exit_code == 0, found.output
-    assert decoded((files / "o" / "made.mp4").read_bytes()).shape == (12, 24, 32, 3)
-    assert [path.name for path in (files / "o").iterdir()] == ["made.mp4"]
+    assert decoded((files / "o" / "video.mp4").read_bytes()).shape == (12, 24, 32, 3)
+    assert [path.name for path in (files / "o").iterdir()] == ["video.mp4"]
 
 
 @pytest.mark.parametrize(
