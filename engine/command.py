@@ -413,6 +413,7 @@ def save_made(
     and the film last, so that a disk that it fills has all the rest."""
     out.mkdir(parents=True, exist_ok=True)
     record["arrays"] = {name: _summary(array) for name, array in arrays.items()}
+    record["picture"] = {"of": "pixels", "colours": "picture", "low": 0.0, "high": 1.0}
     (out / "picture.png").write_bytes(pictures.to_png(picture, record))
     (out / "result.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
     np.savez(out / "numbers.npz", allow_pickle=False, **arrays)

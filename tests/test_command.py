@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import inspect
 import json
@@ -17,10 +18,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from engine import certificate, command, image, nets, occlusion, saliency, samples, sheet, zoo
 from engine.__main__ import main
 from engine.boxes import bounding_box
+from engine.film import Film
 from engine.filters import filters
 from engine.grad_cam import grad_cam
 from engine.net import Net
@@ -517,3 +520,33 @@ def test_help_names_every_method_and_needs_no_torch(cache):
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in METHODS)
     assert done.stdout.strip().endswith("False")
+
+
+# Methods that make a picture ------------------------------------------------------------------------------------------
+
+MAKERS = [name for name, method in METHODS.items() if method.makes]
+
+
+def test_a_made_picture_has_its_recipe_inside_and_a_film_where_one_is_wanted(method, tmp_path):
+    numbers, record = method("maximize", "--steps", "5", "--class", "church", "--film")
+    out = tmp_path / "out"
+    made = Image.open(out / "picture.png")
+    recipe = json.loads(made.info["recipe"])
+    assert recipe["knobs"] == record["knobs"]
+    assert recipe["knobs"]["steps"] == 5
+    np.testing.assert_array_equal(np.asarray(made), np.rint(numbers["pixels"][0] * 255).astype(np.uint8))
+    film = Image.open(out / "film.gif")
+    assert film.n_frames == 5
+    assert (out / "film.mp4").stat().st_size > 0
+
+
+def test_a_disk_that_the_film_fills_has_the_picture(call, monkeypatch, tmp_path):
+    def full(self):
+        raise OSError(errno.ENOSPC, "No space left on device", "film.gif")
+
+    monkeypatch.setattr(Film, "gif", full)
+    done = call("maximize", "--net", "{net}", "--image", "{image}", "--out", "{out}", "--steps", "3", "--film")
+    assert done.exit_code == 2
+    assert "No space left on device: film.gif." in done.output
+    assert Image.open(tmp_path / "out/picture.png").size == (16, 12)
+    assert (tmp_path / "out/numbers.npz").exists()

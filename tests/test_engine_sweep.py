@@ -113,6 +113,8 @@ def numbers(result: Any, place: str = "result") -> Iterator[tuple[str, Any]]:
         for column in result:
             values = result[column].to_numpy()
             yield f"{place}.{column}", list(values) if values.dtype.kind not in "biuf" else values
+    elif isinstance(result, torch.Tensor):  # what a run keeps to go on with
+        yield from numbers(result.numpy(), place)
     elif dataclasses.is_dataclass(result):
         assert result.__dataclass_params__.frozen, f"{place} is a dataclass that is not frozen"
         for field in dataclasses.fields(result):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import struct
 import tracemalloc
 import zlib
@@ -713,3 +714,10 @@ def test_a_crop_of_what_the_network_saw():
     assert part.shape == (6, 15, 3)
     assert part[:, :, 0].mean() == pytest.approx(pixels[10:12, 20:25, 0].mean(), abs=1e-5)
     assert part[:, :, 1].mean() == pytest.approx(pixels[10:12, 20:25, 1].mean(), abs=1e-5)
+
+
+def test_a_recipe_travels_inside_the_png():
+    recipe = {"method": "maximize", "seed": 3, "target": "class “Kürbis”"}
+    data = image.to_png(np.full((4, 5, 3), 0.25), recipe)
+    assert json.loads(Image.open(io.BytesIO(data)).info["recipe"]) == recipe
+    np.testing.assert_array_equal(image.load(data), image.load(image.to_png(np.full((4, 5, 3), 0.25))))

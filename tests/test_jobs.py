@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
 from engine.step import Step
@@ -382,3 +383,47 @@ def test_without_streamlit_there_is_a_line_per_device():
     assert jobs.line("a device") is not jobs.line("another device")
     ended(job)
     assert job.state == "done"
+
+
+# Runs that make pictures ----------------------------------------------------------------------------------------------
+
+
+def test_a_cancelled_run_goes_on_where_it_stopped_with_its_film(line):
+    run = Run(4)
+    seen = []
+
+    def rest(result):
+        seen.append(result)
+        for index in range(3, 5):
+            yield Step(index, 4, f"result {index}")
+
+    picture = lambda result: np.full((4, 6, 3), float(result.split()[1]) / 4)  # noqa: E731
+    job = line.submit("me", "paint", (), run, resume=rest, picture=picture)
+    run.step(2)
+    until(lambda: job.step is not None and job.step.index == 2)
+    line.cancel(job)
+    run.step()
+    until(lambda: not job.active)
+    assert job.state == "cancelled"
+    reached = job.step.index
+    line.go_on(job)
+    again = line.submit("me", "paint", (), run, resume=rest, picture=picture)
+    assert again is not job
+    until(lambda: not again.active)
+    assert seen == [f"result {reached}"]
+    assert again.state == "done"
+    assert again.step.result == "result 4"
+    assert again.first == reached
+    assert again.film is job.film
+    assert (again.film.frames()[-1] == 255).all(), "the film's last frame is the picture"
+    assert again.film.count == reached + 2
+
+
+def test_of_runs_with_films_only_the_last_few_are_kept(line):
+    picture = lambda result: np.zeros((2, 2, 3))  # noqa: E731
+    for number in range(jobs.KEPT_FILMS + 4):
+        job = line.submit("me", f"run {number}", (), free, picture=picture)
+        until(lambda job=job: not job.active)
+    line.submit("me", "another", (), free)
+    assert sum(bool(other.picture) for other in line.jobs.values()) == jobs.KEPT_FILMS
+    assert job.key in line.jobs

@@ -13,12 +13,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nets
 import pytest
-from test_engine_sweep import SMALL
+from test_engine_sweep import arguments
 
+from engine.command import methods
 from engine.evidence import ways
 from engine.net import Net
 
@@ -39,21 +41,24 @@ def resident() -> int:
     return int(STATUS.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def growth(title: str, net: Net) -> int:
+def growth(function: Callable, net: Net, warm: int = WARM, runs: int = RUNS) -> int:
     """Bytes that many runs leave behind. An allocator takes more from time to time, a leak takes it in every round."""
-    asking, image = ways()[title], nets.picture()
-    given = {name: value for name, value in SMALL.items() if name in asking.takes}
-    if "target" in asking.takes:
-        given["target"] = 1
-    for _ in range(WARM):
-        asking.function(net, image, **given)
+    image, given = nets.picture(), arguments(function, net)
+    for _ in range(warm):
+        function(net, image, **given)
     grown = []
     while len(grown) < ROUNDS and (not grown or grown[-1] >= LIMIT):
         before = resident()
-        for _ in range(RUNS):
-            asking.function(net, image, **given)
+        for _ in range(runs):
+            function(net, image, **given)
         grown.append(resident() - before)
     return min(grown)
+
+
+def makers() -> dict[str, Callable]:
+    """The methods that make a picture, each in many steps."""
+    found = {name: method for name, method in methods().items() if method.makes}
+    return {name: method.function for name, method in found.items() if "image" in method.takes}
 
 
 def measure(path: str) -> None:
@@ -64,7 +69,8 @@ def measure(path: str) -> None:
 
     torch.set_num_threads(1)  # for nets this small more of them only wait for one another
     net = Net(path)
-    found = {title: growth(title, net) for title in ways()}
+    found = {title: growth(way.function, net) for title, way in ways().items()}
+    made = {name: growth(function, net, warm=10, runs=20) for name, function in makers().items()}
     kept, call = [], Twin.__call__
 
     def keep(self, *args, **given):
@@ -72,7 +78,8 @@ def measure(path: str) -> None:
         return kept[-1]
 
     Twin.__call__ = keep
-    print(json.dumps({"ways": found, "leaky": {title: growth(title, net) for title in LEAKY}}))
+    leaky = {title: growth(ways()[title].function, net) for title in LEAKY}
+    print(json.dumps({"ways": found, "made": made, "leaky": leaky}))
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +100,12 @@ def measured(tiny) -> dict[str, dict[str, int]]:
 @pytest.mark.parametrize("title", ways())
 def test_runs_leave_nothing_behind(measured, title):
     assert measured["ways"][title] < LIMIT
+
+
+@pytest.mark.parametrize("name", makers())
+def test_making_pictures_leaves_nothing_behind(measured, name):
+    """20 runs: each of several steps, of which a kept graph or picture would be 2 KiB or more."""
+    assert measured["made"][name] < 20 * 2048
 
 
 @pytest.mark.parametrize("title", LEAKY)

@@ -83,11 +83,16 @@ def goto(at: AppTest, page: str) -> AppTest:
 
 @functools.cache
 def defaults(page: str, net: str) -> AppTest:
-    """A page as it opens. Not to be changed."""
-    return opened(page, net=net)
+    """A page as it opens, but that pictures are made in few steps. Not to be changed."""
+    return opened(page, net=net, **short(page))
 
 
-COARSE = {"patch": 80, "stride": 80}  # four positions of a patch on the larger network: soon done
+def short(page: str) -> dict[str, int]:
+    """What lets a page that makes pictures do so in few steps."""
+    return {"steps": 3} if PAGES[page].path.parent.name in ("imagine", "paint") else {}
+
+
+COARSE = {"patch": 80, "stride": 80, "steps": 3}  # four positions of a patch on the larger network: soon done
 
 
 def charts(at: AppTest) -> list[Any]:
@@ -562,7 +567,10 @@ def shown(monkeypatch, page: str, link: dict[str, Any], upload: bytes | None = N
 
 
 REPRODUCED = [
-    *((name, {"net": "digits"}) for name in PAGES if name != "home"),
+    *((name, {"net": "digits", **short(name)}) for name in PAGES if name != "home"),
+    ("maximize", {"net": "digits", "steps": 4, "preset": "Yosinski", "blur": 0.7, "number": "probability", "seed": 5}),
+    ("maximize", {"net": "digits", "steps": 3, "about": "unit", "layer": "relu2", "unit": 7, "start": "picture"}),
+    ("maximize", {"net": "digits", "steps": 2, "view": "all channels of a layer", "layer": "relu2"}),
     ("filters", {"layer": "stages.0.0.conv1"}),
     ("activations", {"image": "cat"}),
     ("activations", {"net": "digits", "layer": "relu2", "image": "digit-5"}),

@@ -57,7 +57,8 @@ def make(
             if step is None:
                 st.skeleton(height=250)
             else:
-                st.altair_chart(curve(step.result.scores, score), width="stretch", key=f"curve_{name}")
+                told = f"The score over the steps, in {score}."
+                st.altair_chart(curve(step.result.scores, score), width="stretch", key=f"curve_{name}", alt=told)
         if beside is not None and step is not None:
             with row.container(width=charts.PANEL + 4):
                 beside(step.result, complete)

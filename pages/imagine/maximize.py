@@ -48,10 +48,14 @@ ONE, ALL = "one picture", "all channels of a layer"
 shown = controls.choice("Show", "view", [ONE, ALL])
 
 
+def usual(preset: str, key: str) -> float:
+    """What the preset has, in the form that the slider wants."""
+    return type(KNOBS[key][2])(getattr(RECIPES[preset], key))
+
+
 def forget() -> None:
-    """The knobs of another preset."""
-    for key in KNOBS:
-        st.session_state.pop(key, None)
+    """The knobs go to where the new preset has them."""
+    st.session_state.update({key: usual(st.session_state["preset"], key) for key in KNOBS})
 
 
 where = controls.target(scene, kinds=("class", "unit", "margin")) if shown == ONE else {}
@@ -100,17 +104,17 @@ def one_picture() -> None:
 
 def knobs_changed() -> dict[str, float]:
     """Those that are not what the preset has."""
-    base, changed = RECIPES[preset], {}
+    waves, changed = RECIPES[preset].canvas == "waves", {}
     with st.expander("The rules, one by one", icon=":material/tune:"):
         row = st.container(horizontal=True, gap="medium")
         for key, (label, low, high, by, told) in KNOBS.items():
-            if base.canvas == "waves" and key in OF_PIXELS:
+            if waves and key in OF_PIXELS:
                 continue
-            usual = type(high)(getattr(base, key))
-            value = row.slider(label, low, high, usual, by, key=key, bind="query-params", width=200, help=told)
-            if abs(value - usual) > 1e-9:
+            look = {"key": key, "bind": "query-params", "width": 200, "help": told}
+            value = row.slider(label, low, high, usual(preset, key), by, **look)
+            if abs(value - usual(preset, key)) > 1e-9:
                 changed[key] = value
-        if base.canvas == "waves":
+        if waves:
             st.caption("This preset changes waves, not pixels; what blurs, decays or clips pixels does not apply.")
     return changed
 

@@ -1,0 +1,80 @@
+"""Maximize: is the number that is shown the saved file's, do presets bring their own knobs, is a layer shown?"""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_pages import charts, chosen, fine, home, opened, run, scene  # noqa: F401
+
+from engine import image
+from engine.maximize import RECIPES, maximize
+from engine.net import softmax
+from engine.target import measure, unit
+from ui import frame
+
+
+@pytest.fixture
+def given(monkeypatch) -> dict[str, bytes]:
+    """The page's downloads, by file name."""
+    found, foot = {}, frame.foot
+
+    def listen(*arguments, downloads=(), **more):
+        found.update({file: data() if callable(data) else data for _, file, data, _ in downloads})
+        foot(*arguments, downloads=downloads, **more)
+
+    monkeypatch.setattr(frame, "foot", listen)
+    return found
+
+
+def metrics(at) -> dict[str, str]:
+    return {each.label: each.value for each in at.metric}
+
+
+def test_the_probability_is_that_of_the_file_that_one_takes_home(given):
+    at = opened("maximize", net="digits", steps=12, **{"class": "7"})
+    assert fine(at)
+    seen = scene(at)
+    made = image.load(given["maximize.png"])[..., :1]
+    probability = softmax(seen.net.scores(seen.net.batch(made)))[0, 7]
+    assert metrics(at)["Probability of “7”"] == f"{probability:.1%}"
+    expected = maximize(seen.net, seen.pixels, 7, steps=12).picture
+    np.testing.assert_allclose(made, expected, atol=0.5 / 255 + 1e-4)
+    recipe = json.loads(Image.open(io.BytesIO(given["maximize.png"])).info["recipe"])
+    assert (recipe["steps"], recipe["steps_done"], recipe["preset"]) == (12, 12, "Lucid")
+    assert Image.open(io.BytesIO(given["maximize.gif"])).n_frames == 12
+    assert given["maximize.mp4"][4:8] == b"ftyp"
+
+
+def test_a_units_number_is_measured_on_the_file_too(given):
+    at = opened("maximize", net="digits", steps=6, about="unit", layer="relu2", unit=7, at="3, 12", start="picture")
+    assert fine(at)
+    seen = scene(at)
+    made = image.load(given["maximize.png"])[..., :1]
+    reached = measure(seen.net, seen.net.batch(made), unit(seen.net, "relu2", 7, 3, 12))[0]
+    (value,) = metrics(at).values()
+    assert value == f"{reached:.4g} activation"
+
+
+def test_another_preset_brings_its_own_knobs():
+    at = opened("maximize", net="digits", steps=2, preset="Yosinski", blur=2.5)
+    assert fine(at)
+    assert chosen(at, "blur") == 2.5
+    at.get_by_key("preset").set_value("Yosinski, sparse")
+    assert fine(run(at))
+    assert chosen(at, "blur") == RECIPES["Yosinski, sparse"].blur
+    at.get_by_key("preset").set_value("Lucid")
+    assert fine(run(at))
+    assert "blur" not in {slider.key for slider in at.slider}, "waves are not blurred"
+    assert chosen(at, "jitter") == RECIPES["Lucid"].jitter
+
+
+def test_all_channels_of_a_layer_are_sheets_of_tiles():
+    at = opened("maximize", net="digits", steps=2, view="all channels of a layer", layer="relu2")
+    assert fine(at)
+    assert [chart.alt for chart in charts(at)][1:] == [
+        f"Pictures that excite channels {first} to {first + 7} most; a click makes one in full." for first in (0, 8, 16)
+    ]
