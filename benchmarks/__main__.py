@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks import explain, networks, occlusion, overhead
+from benchmarks import explain, fast_style, networks, occlusion, overhead
 from benchmarks.timing import Others, machine, table
 
 
@@ -17,7 +17,7 @@ from benchmarks.timing import Others, machine, table
 @click.option("--nets", default="resnet18,squeezenet1_1", help="torchvision's names, with commas between.")
 @click.option("--rounds", type=click.IntRange(1), default=7, help="Of each comparison; what counts is their median.")
 @click.option("--quick", is_flag=True, help="Less of it: stride 16 instead of 8, and 3 rounds.")
-@click.option("--only", default="occlusion,explain,overhead", help="Which of these tables.")
+@click.option("--only", default="occlusion,explain,overhead,fast_style", help="Which of these tables.")
 @click.option("--large", default="vgg16", help="Networks on which only the quick methods of `explain` are timed.")
 def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
     """Time the engine beside its peers, and beside bare ONNX Runtime. Leave the machine alone meanwhile."""
@@ -25,7 +25,8 @@ def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
     click.echo(machine(f"{torch.get_num_threads()} for torch, ONNX Runtime's default (one per core)") + "\n")
     others = Others()
     with tempfile.TemporaryDirectory() as folder:
-        pairs = [networks.pair(name, Path(folder)) for name in nets.split(",")]
+        of_networks = any(each in only for each in ("occlusion", "explain", "overhead"))
+        pairs = [networks.pair(name, Path(folder)) for name in nets.split(",")] if of_networks else []
         if "occlusion" in only:
             _occlusion(pairs, stride, rounds)
         if "explain" in only:
@@ -33,6 +34,8 @@ def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
             _explain(pairs, more, rounds)
         if "overhead" in only:
             _overhead(pairs, 5 * rounds)
+        if "fast_style" in only:
+            _fast_style(Path(folder), 5 * rounds)
     click.echo(f"\n{others.said()}")
 
 
@@ -85,6 +88,17 @@ def _overhead(pairs: list[networks.Pair], rounds: int) -> None:
             rows.append((pair.name, what, ours, bare, f"{timed.ratio_of_medians:.3f}"))
     click.echo(f"### Net beside bare ONNX Runtime (goal: at most {overhead.GOAL:.2f}; {rounds} rounds)\n")
     click.echo(table(["network", "what", "Net", "bare session", "ratio of medians"], rows))
+
+
+def _fast_style(folder: Path, rounds: int) -> None:
+    rows = []
+    for found in fast_style.compare(folder, rounds):
+        timed = found.comparison
+        ours, theirs = (f"{statistics.median(side) * 1e3:.1f} ms" for side in (timed.ours, timed.theirs))
+        ratio = f"**{timed.ratio:.2f}×** ({min(timed.ratios):.2f} to {max(timed.ratios):.2f})"
+        rows.append((found.what, found.peer, ours, theirs, ratio, f"{found.difference:.0e}"))
+    click.echo(f"\n### Fast style (goal beside PyTorch: {fast_style.GOAL:g}×; {rounds} rounds)\n")
+    click.echo(table(["what", "beside", "Convoscope", "the other", "faster by", "largest difference"], rows))
 
 
 if __name__ == "__main__":
