@@ -317,5 +317,59 @@ def fast_style(
     click.echo(f"{step.result.frames} frames, {step.result.rate:.4g} a second.")
 
 
+def _recipe(function: Callable) -> Callable:
+    """The numbers of engine/train_style.py's Recipe as options; that module imports torch, which others can spare."""
+    for name, default, text in reversed((
+        ("steps", 4000, "Of training."),
+        ("size", 128, "Side of the squares that are painted in training, in pixels."),
+        ("style-size", 256, "Shorter side that the paintings are scaled to; strokes scale along."),
+        ("batch", 4, "Pictures a step."),
+        ("rate", 3e-3, "Adam's learning rate at the beginning."),
+        ("content", 1.0, "How much it counts that the photograph can be told."),
+        ("style", 6.0, "How much, that it looks like the painting."),
+        ("smooth", 0.2, "How much, that neighbouring pixels are alike."),
+        ("seed", 0, "Of the weights, and of what is drawn."),
+    )):  # fmt: skip
+        function = click.option(f"--{name}", default=default, show_default=True, help=text)(function)
+    return function
+
+
+@main.command()
+@click.option("--styles", required=True, metavar="FILES", help="Pictures of the paintings, commas between.")
+@click.option("--data", required=True, type=click.Path(exists=True, path_type=Path), help="A folder or Parquet file.")
+@click.option("--loss", required=True, metavar="NET", help="The network whose layers say what is alike.")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The ONNX file to write.")
+@click.option("--source", default="", help="What the file is to say of where it comes from.")
+@click.option("--licence", default="", help="And of its licence.")
+@_recipe
+def train_style(styles: str, data: Path, loss: str, out: Path, source: str, licence: str, **recipe: Any) -> None:
+    """Train a network that paints every picture in the style of a few paintings, in one pass.
+
+    DATA holds the photographs to learn on. A run that was broken off goes on where it last reported: its weights lie
+    beside the file as OUT.pt. With --steps of no more than those done, they are written down as they are, and so they
+    are on Ctrl-C. OUT.csv has the losses.
+    """
+    from engine import train_style as training
+
+    paintings = {Path(file.strip()).stem: command.picture(file.strip()).pixels for file in styles.split(",")}
+    log, step = out.with_suffix(".csv"), None
+    run = training.train_style(
+        Net(nets.find(loss)),
+        training.encoded(data),
+        paintings,
+        training.Recipe(**recipe),
+        checkpoint=out.with_suffix(".pt"),
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        for step in command.shown(run, "train-style"):
+            training.note(log, step.result)
+    except KeyboardInterrupt:
+        if step is None:
+            raise
+    training.export_style(step.result.painter, list(paintings), out, source=source, licence=licence)
+    click.echo(f"{out}: {len(paintings)} style(s), {step.result.pictures:,} pictures painted in training.")
+
+
 if __name__ == "__main__":
     main(prog_name="python -m engine")
