@@ -1,0 +1,179 @@
+"""What has one picture in common with another of the same texture? How often its features occur together.
+
+Gatys, Ecker, Bethge 2015, arXiv:1505.07376, equations 1 to 4: the Gram matrix of a layer says, of each pair of its
+channels, how much they answer at the same places, and nothing of where. Texture synthesis and style transfer both
+climb `texture`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine import image
+from engine.net import PASS_THROUGH, Net, UnknownLayer
+from engine.target import Target
+
+if TYPE_CHECKING:
+    import torch
+
+LEAST = 16  # pixels a side that a picture has to have, so that it has a texture at all
+NARROWEST = 8  # times as long as it is broad, at most
+
+
+def gram(values: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """(B, C, C): the products of each two channels of (B, C, h, w), averaged over the positions.
+
+    The paper leaves the sum; the mean makes pictures of different sizes comparable. weights: (h, w) >= 0, how much each
+    position counts; by default all count the same.
+    """
+    flat = values.flatten(2)
+    if weights is None:
+        return flat @ flat.mT / flat.shape[2]
+    share = weights.reshape(1, 1, -1)
+    return (flat * share) @ flat.mT / share.sum()
+
+
+def apart(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """(B,): how far (B, …) is from (1, …), as a share of the latter's own size: |found - wanted|² / |wanted|².
+
+    The papers divide by the number of channels and positions instead, which leaves some layers thousands of times as
+    loud as others.
+    """
+    return ((found - wanted) ** 2).flatten(1).sum(1) / (wanted**2).sum().clamp(min=1e-12)
+
+
+def scales(net: Net) -> list[str]:
+    """A layer of each resolution, from fine to coarse: the last that goes into what makes the maps smaller.
+
+    The papers' choice for VGG is the first of each resolution; the last of it is where a net of blocks has brought its
+    branches together. What the picture itself goes into is left out. Raises UnknownLayer where there is none.
+    """
+    maps = {layer.name: layer for layer in net.layers if layer.has_map}
+    strides = {layer.name: layer.receptive_field.stride for layer in net.layers}
+    order, same, found = list(strides), {}, {}  # same: what a node that does nothing passes on
+    for node in net.graph.needed([net.logits]):
+        inputs = [same.get(name, name) for name in node.inputs]
+        if node.op in PASS_THROUGH:
+            same[node.outputs[0]] = inputs[0]
+            continue
+        for name in maps.keys() & set(inputs):
+            stride = strides[name]
+            if strides.get(node.outputs[0], (0, 0)) != stride:
+                found[stride] = max(name, found.get(stride, name), key=order.index)
+    if not found:
+        raise UnknownLayer(f"{net.name} has no layer with rows and columns, so it sees no texture.")
+    return sorted(found.values(), key=order.index)
+
+
+def features(net: Net, pixels: np.ndarray, layers: Sequence[str]) -> dict[str, torch.Tensor]:
+    """The layers' values (1, C, h, w) for a picture (H, W, C) of any size. Raises UnknownLayer, NoGradient."""
+    import torch
+
+    from engine import optimize
+
+    for name in layers:
+        if name != net.graph.input:
+            net.map_layer(name)
+    with torch.no_grad():
+        return net.twin(optimize.tensor(pixels), layers)
+
+
+def neighbourhoods(values: torch.Tensor, side: int = 3) -> torch.Tensor:
+    """(B, C · side², h, w): each pixel with those around it as the channels of one position; the edge is left out."""
+    import torch.nn.functional as F
+
+    height, width = (length - side + 1 for length in values.shape[2:])
+    return F.unfold(values, side).unflatten(2, (height, width))
+
+
+def texture(
+    net: Net,
+    pictures: Sequence[np.ndarray],
+    layers: Sequence[str],
+    *,
+    shares: Sequence[float] | None = None,
+    masks: Sequence[np.ndarray] | None = None,
+    emphasis: Sequence[float] | None = None,
+) -> Target:
+    """How unlike a picture is in texture, in percent below 0; equation 5 of the paper, with `apart` for its distances.
+
+    pictures: (H, W, C) each, of any size. shares: how much each of them counts, by default all the same; the picture's
+    Gram matrices are to be the weighed mean of theirs. masks: (H, W) in [0, 1], one for each of `pictures`, the place
+    where it is to be met; each then has a distance of its own. emphasis: how much each layer counts.
+    layers: the graph's input may be one of them. It is seen as `neighbourhoods`, which holds the colours and the grain:
+    most nets begin with a stride and do not notice a noise of single pixels. The papers have no such layer.
+    The value reads the Twin's tensors, and stays a number at every size. Raises UnknownLayer, NoGradient, ValueError.
+    """
+    import torch
+
+    layers = list(dict.fromkeys(layers))
+    if not layers:
+        raise UnknownLayer("A texture needs at least one layer to be seen at.")
+    shares = proportions(shares, len(pictures), "picture")
+    loud = proportions(emphasis, len(layers), "layer")
+    if masks is not None and len(masks) != len(pictures):
+        raise ValueError(f"There are {len(masks)} masks for {len(pictures)} pictures; each needs one of its own.")
+    seen = lambda name, values: neighbourhoods(values) if name == net.graph.input else values  # noqa: E731
+    each = [{n: gram(seen(n, v)) for n, v in features(net, picture, layers).items()} for picture in pictures]
+    if masks is None:  # one mean for the whole picture
+        each = [{name: sum(s * g[name] for s, g in zip(shares, each, strict=True)) for name in layers}]
+        shares, masks = [1.0], [None]
+    places: dict[tuple, torch.Tensor | None] = {}
+
+    def place(index: int, size: tuple[int, int]) -> torch.Tensor | None:
+        """The mask at a layer's resolution."""
+        if masks[index] is not None and (index, size) not in places:
+            found = image.resize(np.asarray(masks[index], np.float32), size)
+            if not found.any():
+                raise ValueError(f"Mask {index + 1} covers nothing: it needs a place where its picture is to be met.")
+            places[index, size] = torch.from_numpy(found)
+        return places.get((index, size))
+
+    def value(values: Mapping[str, Any]) -> Any:
+        far = 0.0
+        for name, much in zip(layers, loud, strict=True):
+            maps = seen(name, values[name])
+            for index, (share, wanted) in enumerate(zip(shares, each, strict=True)):
+                found = gram(maps, place(index, tuple(maps.shape[2:])))
+                far = far + much * share * apart(found, wanted[name])
+        return -100 * far
+
+    return Target(tuple(layers), value, "likeness in texture", "% off")
+
+
+def proportions(given: Sequence[float] | None, count: int, of: str) -> list[float]:
+    """`count` shares that add up to 1. Raises ValueError for another count, for negative ones and where all are 0."""
+    given = [1.0] * count if given is None else [float(each) for each in given]
+    if len(given) != count or min(given, default=-1) < 0 or not 0 < sum(given) < np.inf:
+        raise ValueError(f"The {count} weights, one for each {of}, have to be 0 or more, and one of them above 0.")
+    return [each / sum(given) for each in given]
+
+
+def distances(net: Net, made: np.ndarray, source: np.ndarray, layers: Sequence[str]) -> dict[str, float]:
+    """Of each layer how far the Gram matrix of one picture is from another's, as a share; sizes may differ."""
+    first, second = (features(net, picture, layers) for picture in (made, source))
+    return {name: float(apart(gram(first[name]), gram(second[name]))[0]) for name in layers}
+
+
+def scaled(pixels: np.ndarray, size: int) -> np.ndarray:
+    """A picture (H, W, C) brought to `size` pixels along its longest side.
+
+    Raises ValueError where it is too small or too narrow to have a texture.
+    """
+    height, width = pixels.shape[:2]
+    if min(height, width) < LEAST:
+        raise ValueError(f"A picture of {height} x {width} pixels is too small; take one of {LEAST} a side or more.")
+    if max(height, width) > NARROWEST * min(height, width):
+        raise ValueError(f"A picture of {height} x {width} pixels is too narrow; cut it to at most {NARROWEST}:1.")
+    factor = size / max(height, width)
+    return image.resize(pixels, (max(round(height * factor), 1), max(round(width * factor), 1)))
+
+
+def coloured(net: Net, pixels: np.ndarray) -> np.ndarray:
+    """A picture (H, W, 3 or 1) in as many channels as the net takes."""
+    if pixels.shape[2] == net.channels:
+        return pixels
+    return (pixels @ image.LUMA)[..., None] if net.channels == 1 else pixels.repeat(3, 2)
