@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks import explain, fast_style, networks, occlusion, overhead
+from benchmarks import explain, fast_style, maximize, networks, occlusion, overhead
 from benchmarks.timing import Others, machine, table
 
 
@@ -17,7 +17,7 @@ from benchmarks.timing import Others, machine, table
 @click.option("--nets", default="resnet18,squeezenet1_1", help="torchvision's names, with commas between.")
 @click.option("--rounds", type=click.IntRange(1), default=7, help="Of each comparison; what counts is their median.")
 @click.option("--quick", is_flag=True, help="Less of it: stride 16 instead of 8, and 3 rounds.")
-@click.option("--only", default="occlusion,explain,overhead,fast_style", help="Which of these tables.")
+@click.option("--only", default="occlusion,explain,overhead,maximize,fast_style", help="Which of these tables.")
 @click.option("--large", default="vgg16", help="Networks on which only the quick methods of `explain` are timed.")
 def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
     """Time the engine beside its peers, and beside bare ONNX Runtime. Leave the machine alone meanwhile."""
@@ -25,7 +25,7 @@ def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
     click.echo(machine(f"{torch.get_num_threads()} for torch, ONNX Runtime's default (one per core)") + "\n")
     others = Others()
     with tempfile.TemporaryDirectory() as folder:
-        of_networks = any(each in only for each in ("occlusion", "explain", "overhead"))
+        of_networks = any(each in only for each in ("occlusion", "explain", "overhead", "maximize"))
         pairs = [networks.pair(name, Path(folder)) for name in nets.split(",")] if of_networks else []
         if "occlusion" in only:
             _occlusion(pairs, stride, rounds)
@@ -34,6 +34,8 @@ def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
             _explain(pairs, more, rounds)
         if "overhead" in only:
             _overhead(pairs, 5 * rounds)
+        if "maximize" in only:
+            _maximize(pairs, rounds)
         if "fast_style" in only:
             _fast_style(Path(folder), 5 * rounds)
     click.echo(f"\n{others.said()}")
@@ -78,6 +80,17 @@ def _explain(pairs: list[networks.Pair], large: list[networks.Pair], rounds: int
             row = (pair.name, case.what, case.peer, ours, theirs, ratios, f"{case.goal}×", f"{share:.0e}")
             click.echo(table(head, [row]).splitlines()[-1])  # each as it comes: all of them take a while
     click.echo("")
+
+
+def _maximize(pairs: list[networks.Pair], rounds: int) -> None:
+    rows = []
+    for pair in pairs:
+        timed = maximize.compare(pair, rounds)
+        each = (f"{maximize.STEPS / statistics.median(side):.2f}" for side in (timed.ours, timed.theirs))
+        ratios = f"**{timed.ratio:.2f}×** ({min(timed.ratios):.2f} to {max(timed.ratios):.2f})"
+        rows.append((f"{pair.name} ({pair.weights} weights)", *each, ratios, "1.5×"))
+    click.echo(f"### Class maximization at 224 pixels, steps per second ({rounds} rounds)\n")
+    click.echo(table(["network", "Convoscope", "Lucent", "faster by", "goal"], rows) + "\n")
 
 
 def _overhead(pairs: list[networks.Pair], rounds: int) -> None:
