@@ -1,8 +1,8 @@
-"""Fast style: what does this look like painted in one pass?
+"""Fast style: What does this look like painted in one pass?
 
-A style network was trained once, for hours, to do what style transfer does in hundreds of steps; from then on a picture
-costs one forward pass, and a video becomes possible. The sliders mix the styles that one network knows. Sources:
-Johnson 2016, Dumoulin 2016.
+A style network was trained once, for an hour, to do what style transfer does in hundreds of steps; from then on a
+picture costs one forward pass, and a video becomes possible. The sliders mix the styles that one network knows.
+Sources: Johnson 2016, Dumoulin 2016.
 """
 
 import shlex
@@ -43,7 +43,9 @@ def chosen_net() -> StyleNet | None:
     try:
         if name != OWN:
             return opened(str(here[name]), here[name].stat().st_mtime)
-        given = st.file_uploader("An ONNX file, from picture to picture", type="onnx", key="own_painter")
+        given = st.file_uploader(
+            "An ONNX file, from picture to picture", type="onnx", key="own_painter", max_upload_size=64
+        )
         if given is not None:
             data = given.getvalue()
             return brought(given.name, image.digest(np.frombuffer(data, np.uint8)), data)
@@ -91,7 +93,7 @@ def of_picture() -> None:
         32,
         key="side",
         bind="query-params",
-        width=LARGE,
+        width=charts.PANEL,
         help="The longer side while it is painted. Strokes are so many pixels wide: small is broad, large is fine.",
     )
     left, right = both()
@@ -105,7 +107,8 @@ def of_picture() -> None:
     with right:
         st.markdown("**Painted**")
         studio.still(found, LARGE)
-        st.caption(f"In one pass, at {height} × {width} pixels, on {net.engine}.")
+        said = filter(None, [*net.notes, net.licence and f"Licence of the network: {net.licence.rstrip('.')}."])
+        st.caption(" ".join([f"In one pass, at {height} × {width} pixels, on {net.engine}.", *said]))
     with st.container(horizontal=True, gap="small"):
         reproduce(side)
         onward()
@@ -161,7 +164,10 @@ def of_video() -> None:
         side = st.slider("Longer side, pixels", 160, 640, 320, 32, key="video_side", bind="query-params", width=220)
         seconds = st.slider("Seconds at most", 1, 20, 5, key="seconds", bind="query-params", width=220)
         given = st.file_uploader(
-            "A video: MP4, MOV, WebM or another", type=["mp4", "mov", "webm", "mkv", "avi"], key="video"
+            "A video: MP4, MOV, WebM or another",
+            type=["mp4", "mov", "webm", "mkv", "avi"],
+            key="video",
+            max_upload_size=64,
         )
     if given is None:
         st.caption("Until you choose one: a walk across the picture.")
@@ -219,5 +225,7 @@ and the picture under them grows. It does not know what it paints; a face gets t
 [Johnson 2016](https://arxiv.org/abs/1603.08155), [Ulyanov 2016](https://arxiv.org/abs/1607.08022), [Dumoulin
 2016](https://arxiv.org/abs/1610.07629).
 """
-if net is not None or shown == PICTURE:
-    of_picture() if shown == PICTURE else of_video()
+if shown == PICTURE:
+    of_picture()
+elif net is not None:
+    of_video()
