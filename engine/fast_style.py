@@ -285,7 +285,10 @@ def _forward(net: StyleNet, batch: np.ndarray, mix: np.ndarray) -> np.ndarray:
     feeds = {net.session.get_inputs()[0].name: batch}
     if net.mixes:
         feeds[net.session.get_inputs()[1].name] = mix[None]
-    return net.session.run(None, feeds)[0]
+    options = onnxruntime.RunOptions()
+    if net.engine == "CPU":  # what a large picture took is given back: it costs no time, and pictures vary in size
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return net.session.run(None, feeds, options)[0]
 
 
 def painted_size(net: StyleNet, size: tuple[int, int], *, side: int | None = None) -> tuple[int, int]:
