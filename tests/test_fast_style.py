@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -291,6 +292,15 @@ def test_a_file_with_sound_alone(two):
         container.mux(stream.encode())
     with pytest.raises(NotAVideo, match="no pictures"):
         last(stylise_video(two, file.getvalue()))
+
+
+@pytest.mark.parametrize(("rotation", "top"), [(0, [0, 1]), (90, [1, 3]), (180, [3, 2]), (-90, [2, 0])])
+def test_a_video_of_a_turned_telephone_is_upright(rotation, top):
+    """rotation: by how much a frame must be turned counter-clockwise, in degrees."""
+    quarters = np.kron(np.arange(4).reshape(2, 2), np.ones((8, 8))).astype(np.uint8)[..., None].repeat(3, 2)
+    frame = SimpleNamespace(height=16, width=16, rotation=rotation, to_ndarray=lambda **form: quarters)
+    upright = fast_style._pixels(frame, 16) * 255
+    assert upright[0, [0, -1], 0].round().tolist() == top
 
 
 def test_a_pan_is_a_video(two):

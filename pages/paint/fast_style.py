@@ -180,6 +180,7 @@ def of_video() -> None:
         "fast_style",
         (net.sha256, of, tuple(mix), side, seconds),
         lambda: stylise_video(net, data, mix=mix, side=side, seconds=seconds),
+        picture=lambda reel: reel.painted,  # so that only a few are kept, each with its video
     )
 
     def draw(step, complete: bool) -> None:
@@ -202,11 +203,13 @@ def of_video() -> None:
         )
     with st.container(horizontal=True, gap="small"):
         onward()
-    made = job.step is not None and not job.active
-    frame.foot(
-        downloads=[("Video (MP4)", "painted.mp4", job.step.result.file.getvalue, "video/mp4")] if made else [],
-        explained=EXPLAINED,
-    )
+    downloads = []
+    if job.step is not None and not job.active:
+        downloads = [
+            ("Video (MP4)", "painted.mp4", job.step.result.file.getvalue, "video/mp4"),
+            ("Video (GIF)", "painted.gif", lambda: job.film.gif(job.step.result.rate), "image/gif"),
+        ]
+    frame.foot(downloads=downloads, explained=EXPLAINED)
 
 
 EXPLAINED = """
