@@ -207,7 +207,7 @@ def of_video() -> None:
     if job.step is not None and not job.active:
         downloads = [
             ("Video (MP4)", "painted.mp4", job.step.result.file.getvalue, "video/mp4"),
-            ("Video (GIF)", "painted.gif", lambda: job.film.gif(job.step.result.rate), "image/gif"),
+            ("Video (GIF)", "painted.gif", lambda: job.film.gif(job.step.result.rate / job.film.every), "image/gif"),
         ]
     frame.foot(downloads=downloads, explained=EXPLAINED)
 
