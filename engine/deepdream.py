@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ def deepdream(
     octaves: int = 4,
     octave_scale: float = 1.4,
     steps: int = 10,
-    rate: float = 0.006,
+    rate: float = 0.01,
     jitter: int = 32,
     tile: int = 512,
     zoom: float = 0.0,
@@ -81,7 +82,7 @@ def deepdream_steps(
     octaves: int = 4,
     octave_scale: float = 1.4,
     steps: int = 10,
-    rate: float = 0.006,
+    rate: float = 0.01,
     jitter: int = 32,
     tile: int = 512,
     zoom: float = 0.0,
@@ -219,19 +220,19 @@ def tiled(net: Net, target: Target, tile: int) -> Target:
     """
     import torch
 
-    source = net.graph.input
+    source, stride = net.graph.input, _stride(net, target.names)
 
     class Tiled(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
             total, gradient = x.new_zeros(len(x)), torch.empty_like(x)
-            for rows in _spans(x.shape[2], tile):
-                for cols in _spans(x.shape[3], tile):
+            for rows in _spans(x.shape[2], tile, stride[0]):
+                for cols in _spans(x.shape[3], tile, stride[1]):
                     part = x[:, :, rows, cols].contiguous(memory_format=torch.channels_last)
                     share = part[0, 0].numel() / x[0, 0].numel()
                     with torch.enable_grad():
                         part.requires_grad_()
-                        score = share * target.value(_computed(net, target.names, source, part))
+                        score = share * target.value(_computed(net, target.names, part, stride))
                         (gradient[:, :, rows, cols],) = torch.autograd.grad(score.sum(), part)
                     total += score.detach()
             ctx.gradient = gradient
@@ -244,18 +245,34 @@ def tiled(net: Net, target: Target, tile: int) -> Target:
     return Target((source,), lambda values: Tiled.apply(values[source]), target.title, target.unit)
 
 
-def _spans(length: int, most: int) -> list[slice]:
-    """`length` in equal parts of at most `most`."""
+def _stride(net: Net, names: tuple[str, ...]) -> tuple[int, int]:
+    """(rows, columns) of pixels from one position to the next of the coarsest map up to these layers."""
+    order = [layer.name for layer in net.layers]
+    until = max(order.index(name) for name in names)
+    fields = [layer.receptive_field for layer in net.layers[: until + 1] if layer.has_map]
+    return tuple(max([1, *(math.ceil(field.stride[axis]) for field in fields)]) for axis in range(2))
+
+
+def _spans(length: int, most: int, stride: int) -> list[slice]:
+    """`length` in about equal parts of at most `most`, cut at multiples of the stride."""
     count = -(-length // most)
-    ends = [round(i * length / count) for i in range(count + 1)]
+    ends = [*(round(i * length / count / stride) * stride for i in range(count)), length]
     return [slice(*pair) for pair in itertools.pairwise(ends)]
 
 
-def _computed(net: Net, names: tuple[str, ...], source: str, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The Twin's tensors for a picture of any size. Raises ValueError where the graph holds to a size of its own."""
+def _computed(net: Net, names: tuple[str, ...], x: torch.Tensor, stride: tuple[int, int]) -> dict[str, torch.Tensor]:
+    """The Twin's tensors for a picture of any size. Raises ValueError where the graph holds to a size of its own.
+
+    Where sides are no multiples of the stride, the last row and column are repeated: the two arms of a skip connection
+    may round differently and not go together otherwise.
+    """
+    import torch.nn.functional as F
+
     size = " × ".join(map(str, x.shape[2:]))
+    below, beside = (-side % step for side, step in zip(x.shape[2:], stride, strict=True))
     try:
-        values = net.twin(None, names, start={source: x})
+        padded = F.pad(x, (0, beside, 0, below), mode="replicate") if below or beside else x
+        values = net.twin(None, names, start={net.graph.input: padded})
     except RuntimeError as error:  # torch's only class for shapes that do not go together
         if "memory" in str(error):
             raise
