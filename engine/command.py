@@ -42,7 +42,7 @@ from engine.step import Step
 GIVEN = ("net", "image", "target", "layer")  # parameters that are made from options of other names
 PLAIN = {"int": int, "float": float, "str": str, "bool": bool}  # annotations whose values can be typed
 ARRAYS = ("np.ndarray", "pd.DataFrame", "Evidence", "dict[str, np.ndarray]")
-MADE = "Climb"  # what a method returns that makes a picture; its file is the picture itself
+MADE = "Climb"  # what a method returns, or a field of it, that makes a picture; its file is the picture itself
 INTERRUPTED = 130  # the exit status that shells give to a program ended by Ctrl-C
 
 
@@ -72,7 +72,8 @@ class Method:
     @property
     def makes(self) -> bool:
         """Whether it makes a picture, of whose making there can be a film."""
-        return inspect.signature(self.function).return_annotation == MADE
+        annotation = inspect.signature(self.function).return_annotation
+        return annotation == MADE or MADE in _fields(annotation, sys.modules[self.function.__module__])
 
     @property
     def name(self) -> str:
@@ -125,12 +126,14 @@ def _parts(annotation: Any) -> list[str]:
 
 
 def _gives_numbers(annotation: Any, module: types.ModuleType) -> bool:
-    if annotation in (*ARRAYS, MADE):
-        return True
+    return any(part in (*ARRAYS, MADE) for part in [annotation, *_fields(annotation, module)])
+
+
+def _fields(annotation: Any, module: types.ModuleType) -> list[str]:
+    """The types of the fields of a dataclass that goes by this name in the module."""
     made = getattr(module, str(annotation), None)
-    return dataclasses.is_dataclass(made) and any(
-        part in ARRAYS for field in dataclasses.fields(made) for part in _parts(field.type)
-    )
+    fields = dataclasses.fields(made) if dataclasses.is_dataclass(made) else ()
+    return [part for field in fields for part in _parts(field.type)]
 
 
 def _described(doc: str, names: list[str]) -> dict[str, str]:
@@ -365,6 +368,9 @@ def taken_apart(result: Any, name: str) -> tuple[dict[str, np.ndarray], dict[str
         value = getattr(result, field.name)
         if isinstance(value, np.ndarray):
             arrays[field.name] = value
+        elif dataclasses.is_dataclass(value):
+            more, said = taken_apart(value, "")
+            arrays, facts = arrays | more, facts | said
         elif isinstance(value, pd.DataFrame):
             arrays |= {f"{field.name}.{key}": column for key, column in taken_apart(value, "")[0].items()}
         elif isinstance(value, Mapping) and any(isinstance(each, np.ndarray) for each in value.values()):

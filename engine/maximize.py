@@ -129,7 +129,7 @@ def maximize_steps(
     if number not in NUMBERS:
         raise ValueError(f"A class's {number!r} cannot be climbed; choose one of {', '.join(NUMBERS)}.")
     target = asked(net, target, class_score if number == "logit" else class_probability)
-    paper = _canvas(chosen, net.input_size, net.channels)
+    paper = paper_for(chosen, net.input_size, net.channels)
     x = beginning(net, paper, image, start=start, seed=seed)
     how = arguments(net, target, chosen, paper, seed)
     yield from optimize.ascend(target, x, net=net, steps=steps, resume=resume, **how)
@@ -156,7 +156,8 @@ def arguments(net: Net, target: Target, chosen: Recipe, paper: Canvas, seed: int
     }
 
 
-def _canvas(chosen: Recipe, size: tuple[int, int], channels: int) -> Canvas:
+def paper_for(chosen: Recipe, size: tuple[int, int], channels: int) -> Canvas:
+    """The canvas of a recipe, for pictures of that size (H, W). Raises ValueError."""
     from engine import canvas
 
     if chosen.canvas not in ("pixels", "waves"):
@@ -246,7 +247,7 @@ def maximize_channels_steps(
         raise ValueError(f"Layer {layer} has channels 0 to {channels - 1}; {count} from {first} on cannot be shown.")
     wanted, chosen = range(first, min(first + count, channels)), recipe(preset)
     size = seen(net, layer)
-    paper = _canvas(chosen, size, net.channels)
+    paper = paper_for(chosen, size, net.channels)
     done: list[np.ndarray] = []
     for some in (wanted[i : i + GRID] for i in range(0, len(wanted), GRID)):
         for step in _together(net, layer, some, chosen, paper, size, steps, seed):

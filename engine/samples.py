@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 import gzip
 import importlib.util
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,6 +136,24 @@ def _path(package: str, file: str) -> Path:
 
 def _digit(path: Path, label: str) -> np.ndarray:
     """The first handwritten digit of that name: (8, 8, 3) pixels."""
+    return next(_digits(path, label))
+
+
+def _digits(path: Path, label: str) -> Iterator[np.ndarray]:
     with gzip.open(path, "rt") as rows:
-        grey = next(row.split(",")[:64] for row in rows if row.strip().endswith(f",{label}"))
-    return np.repeat(np.array(grey, np.float32).reshape(8, 8, 1) / 16, 3, axis=2)
+        for row in rows:
+            if row.strip().endswith(f",{label}"):
+                grey = np.array(row.split(",")[:64], np.float32).reshape(8, 8, 1)
+                yield np.repeat(grey / 16, 3, axis=2)
+
+
+def of_class(labels: Sequence[str], index: int, most: int = 200) -> list[np.ndarray]:
+    """Pictures (H, W, 3) of a class that come with the app: handwritten digits, or planted objects without a mark.
+
+    labels: of the network's classes. None for other networks.
+    """
+    if set(labels) == set(truth.CLASSES):
+        return [truth.planted(seed, object_class=truth.CLASSES.index(labels[index])).pixels for seed in range(most)]
+    if labels[index] in map(str, range(10)) and len(labels) == 10:
+        return list(itertools.islice(_digits(_path(*_DIGITS), labels[index]), most))
+    return []

@@ -617,6 +617,24 @@ def dots(
     return alt.layer(*layers).properties(width="container", height=(12 + 18 * len(series)) * rows + around)
 
 
+def groups(data: pd.DataFrame, height: int = 215) -> alt.Chart:
+    """Points at x and y, coloured by the column group; axes have no unit and are not drawn."""
+    axis = {"axis": None, "scale": alt.Scale(zero=False)}
+    names = sorted(data.group.unique())
+    colours = alt.Scale(domain=names, range=[CURVES[k % len(CURVES)] for k in range(len(names))])
+    return (
+        alt.Chart(data.round(4))
+        .mark_circle(size=36)
+        .encode(
+            x=alt.X("x:Q", **axis),
+            y=alt.Y("y:Q", **axis),
+            color=alt.Color("group:N", scale=colours, legend=alt.Legend(title="group", orient="top")),
+            tooltip=["group"],
+        )
+        .properties(width="container", height=height)
+    )
+
+
 def matrix(values: np.ndarray, labels: Sequence[str], title: str) -> alt.LayerChart:
     """(N, N) numbers in [-1, 1] as a table of coloured cells; the rows are numbered and named, the columns numbered."""
     data = pd.DataFrame(
