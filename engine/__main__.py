@@ -345,20 +345,25 @@ def _recipe(function: Callable) -> Callable:
 def train_style(styles: str, data: Path, loss: str, out: Path, source: str, licence: str, **recipe: Any) -> None:
     """Train a network that paints every picture in the style of a few paintings, in one pass.
 
-    DATA holds the photographs to learn on. A run that was broken off goes on where it last reported: its weights lie
-    beside the file as OUT.pt. With --steps of no more than those done, they are written down as they are, and so they
-    are on Ctrl-C. OUT.csv has the losses.
+    The styles are called as their files are. DATA holds the photographs to learn on. A run that was broken off goes on
+    where it last reported: its weights lie beside OUT, with the suffix .pt; with --steps of no more than those done,
+    they are written down as they are, and so they are on Ctrl-C. The losses lie there, too, with the suffix .csv.
     """
     from engine import train_style as training
 
-    paintings = {Path(file.strip()).stem: command.picture(file.strip()).pixels for file in styles.split(",")}
-    log, step = out.with_suffix(".csv"), None
+    files = [file.strip() for file in styles.split(",")]
+    paintings = {Path(file).stem.replace("_", " "): command.picture(file).pixels for file in files}
+    if len(paintings) < len(files):
+        raise click.UsageError("Two of the style pictures have the same name; rename one of the files.")
+    checkpoint, log, step = out.with_suffix(".pt"), out.with_suffix(".csv"), None
+    if not checkpoint.exists():
+        log.unlink(missing_ok=True)  # of another training
     run = training.train_style(
         Net(nets.find(loss)),
         training.encoded(data),
         paintings,
         training.Recipe(**recipe),
-        checkpoint=out.with_suffix(".pt"),
+        checkpoint=checkpoint,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     try:

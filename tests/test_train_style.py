@@ -217,9 +217,9 @@ def test_the_command_trains_and_goes_on(pooling, data, paintings, tmp_path):
     for number, file in enumerate(data):
         (tmp_path / "photographs" / f"{number}.png").write_bytes(file)
     for name, pixels in paintings.items():
-        (tmp_path / f"{name}.png").write_bytes(image.to_png(pixels))
+        (tmp_path / f"stripes_{name}.png").write_bytes(image.to_png(pixels))
     out = tmp_path / "out" / "styles.onnx"
-    files = ",".join(str(tmp_path / f"{name}.png") for name in paintings)
+    files = ",".join(str(tmp_path / f"stripes_{name}.png") for name in paintings)
     given = ["--styles", files, "--data", str(tmp_path / "photographs"), "--loss", str(pooling.path), "--out", str(out)]
     small_ones = ["--size", "32", "--style-size", "40", "--batch", "2"]
     for steps in (1, 2):
@@ -230,7 +230,7 @@ def test_the_command_trains_and_goes_on(pooling, data, paintings, tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["pictures"] for row in rows] == ["2", "4"]
     said = {entry.key: json.loads(entry.value) for entry in onnx.load(out).metadata_props}
-    assert said["styles"] == ["across", "down"]
+    assert said["styles"] == ["stripes across", "stripes down"]
 
 
 def test_the_commands_defaults_are_the_recipes():
