@@ -94,11 +94,16 @@ if job.step:
     of_each(job.step.result)
 frame.onward("imagine", "maximize", "One picture for all of the class")
 recipe = {"method": "facets", "net": net.name, "sha256": net.sha256, "class": scene.class_name, **knobs}
+downloads = studio.downloads(job, "facets", recipe)
+if job.step:
+    found = job.step.result.groups
+    arrays = frame.npz(group=found.group, place=found.place, start=found.start)
+    downloads.append(("Groups (NPZ)", "groups.npz", arrays, "application/octet-stream"))
 frame.foot(
     engine.facets,
     scene,
     knobs={"target": {"class": target}, **({"pictures": "your-folder"} if source == "my own" else {}), **knobs},
-    downloads=studio.downloads(job, "facets", recipe),
+    downloads=downloads,
     explained="""
 The channels of the last layer with rows and columns, averaged over their positions, are each picture's features. Fifty
 principal components of them, laid out by t-SNE, are cut into groups by k-means; the mean of the fifteen pictures
