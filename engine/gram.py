@@ -19,7 +19,7 @@ from engine.target import Target
 if TYPE_CHECKING:
     import torch
 
-LEAST = 16  # pixels a side that a picture has to have, so that it has a texture at all
+LEAST = 12  # pixels a side that a picture has to have, so that it has a texture at all
 NARROWEST = 8  # times as long as it is broad, at most
 
 
@@ -77,8 +77,12 @@ def features(net: Net, pixels: np.ndarray, layers: Sequence[str]) -> dict[str, t
     for name in layers:
         if name != net.graph.input:
             net.map_layer(name)
-    with torch.no_grad():
-        return net.twin(optimize.tensor(pixels), layers)
+    try:
+        with torch.no_grad():
+            return net.twin(optimize.tensor(pixels), layers)
+    except RuntimeError as error:  # a layer that has come to no rows or columns
+        height, width = pixels.shape[:2]
+        raise ValueError(f"A picture of {height} x {width} pixels is too small for {net.name}'s layers.") from error
 
 
 def neighbourhoods(values: torch.Tensor, side: int = 3) -> torch.Tensor:
@@ -158,14 +162,14 @@ def distances(net: Net, made: np.ndarray, source: np.ndarray, layers: Sequence[s
     return {name: float(apart(gram(first[name]), gram(second[name]))[0]) for name in layers}
 
 
-def scaled(pixels: np.ndarray, size: int) -> np.ndarray:
+def scaled(pixels: np.ndarray, size: int, *, least: int = LEAST) -> np.ndarray:
     """A picture (H, W, C) brought to `size` pixels along its longest side.
 
-    Raises ValueError where it is too small or too narrow to have a texture.
+    Raises ValueError where it is below `least` pixels a side, or too narrow, to have a texture.
     """
     height, width = pixels.shape[:2]
-    if min(height, width) < LEAST:
-        raise ValueError(f"A picture of {height} x {width} pixels is too small; take one of {LEAST} a side or more.")
+    if min(height, width) < least:
+        raise ValueError(f"A picture of {height} x {width} pixels is too small; take one of {least} a side or more.")
     if max(height, width) > NARROWEST * min(height, width):
         raise ValueError(f"A picture of {height} x {width} pixels is too narrow; cut it to at most {NARROWEST}:1.")
     factor = size / max(height, width)

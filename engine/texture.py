@@ -26,6 +26,7 @@ STARTS = ("histogram", "mean colour")
 CANVASES = ("waves", "pixels")
 MOVES = ("adam", "lbfgs")
 LARGEST = 1024  # pixels along the longest side
+PIXELS = 2.0  # how much the pixels' neighbourhoods count beside one layer
 MEMORY = 512 * 2**20  # bytes that L-BFGS may remember
 
 
@@ -76,7 +77,8 @@ def texture_steps(
     if not 1 <= size <= LARGEST:
         raise ValueError(f"A texture of {size} pixels cannot be made; 1 to {LARGEST} can.")
     source = scaled(coloured(net, image), size)
-    target = texture_target(net, [source], [net.graph.input, *depths(net, depth)])
+    layers = depths(net, depth)
+    target = texture_target(net, [source], [net.graph.input, *layers], emphasis=[PIXELS, *[1.0] * len(layers)])
     paper, keep = paper_of(canvas, (size, size), net.channels)
     x = beginning(source, size, paper, start, seed)
     yield from optimize.ascend(

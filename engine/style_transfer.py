@@ -1,0 +1,267 @@
+"""What does one picture look like, painted as another? What is in it stays, and how it is painted comes from the other.
+
+Gatys, Ecker, Bethge 2016, Image Style Transfer Using Convolutional Neural Networks, CVPR (arXiv:1508.06576), equations 1
+to 7; colours that are kept: Gatys, Bethge, Hertzmann, Shechtman 2016, arXiv:1606.05897; sizes that double, and regions:
+Gatys et al. 2016, arXiv:1611.07865.
+
+Each distance is a share of its own size (`gram.apart`), so that one set of weights serves every net and layer. By
+default the picture is changed as waves with Adam, as in engine/texture.py; the papers' own way is
+`canvas="pixels", move="lbfgs"`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine import image as pictures
+from engine import samples
+from engine.gram import apart, coloured, features, scaled, scales
+from engine.gram import texture as texture_target
+from engine.net import Net
+from engine.step import Step, last
+from engine.target import Target, energy
+from engine.texture import move_of, paper_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from engine.optimize import Climb
+
+STARTS = ("picture", "noise")
+COLOURS = ("of the style", "luminance", "histogram")
+LARGEST = 2048  # pixels along the longest side
+SMALLEST = 64  # of the first of several sizes
+
+
+def style_transfer(
+    net: Net,
+    image: np.ndarray,
+    style: np.ndarray | str | Sequence[np.ndarray],
+    *,
+    size: int = 256,
+    steps: int = 120,
+    stages: int = 2,
+    content: float = 0.05,
+    content_layer: str | None = None,
+    layers: Sequence[str] | None = None,
+    style_size: float = 1.0,
+    shares: Sequence[float] | None = None,
+    masks: Sequence[np.ndarray] | None = None,
+    colours: str = "of the style",
+    variation: float = 0.0,
+    dream: float = 0.0,
+    dream_layer: str | None = None,
+    start: str = "picture",
+    canvas: str = "waves",
+    move: str = "adam",
+    seed: int = 0,
+) -> Climb:
+    """The picture, painted as the style.
+
+    image: (H, W, C) pixels of any size. style: a picture (H, W, C), several of them, or samples or files by name, with
+    commas between. size: of the result's longest side, in pixels. steps: of all stages together. stages: sizes that it
+    goes through, each twice the one before and begun from its result. content: weight of the likeness to the picture,
+    that of the style's being 1. content_layer: where it is measured; by default at the third finest of the resolutions.
+    layers: where the style is measured; by default the last of each resolution (`gram.scales`), up to the fourth.
+    style_size: the style's longest side, as a share of the result's. shares: how much each style counts. masks: (H, W)
+    in [0, 1] as large as image, one for each style: where it is to be met. colours: one of COLOURS; "luminance" paints
+    the greys alone and takes all colour from the picture, "histogram" gives the style the picture's mean colours and
+    their covariance before it is looked at. variation: weight of the total variation. dream: weight of what DeepDream
+    climbs, the energy of `dream_layer` (by default the content layer), as a share of the picture's own. start: one of
+    STARTS. canvas: "waves" or "pixels". move: "adam" or "lbfgs". seed: of the noise.
+    Returns Climb; its scores are the weighed distances in percent, below 0. Raises UnknownLayer, NoGradient, ValueError.
+    """
+    knobs = dict(locals())
+    return last(style_transfer_steps(**knobs))
+
+
+def style_transfer_steps(
+    net: Net,
+    image: np.ndarray,
+    style: np.ndarray | str | Sequence[np.ndarray],
+    *,
+    size: int = 256,
+    steps: int = 120,
+    stages: int = 2,
+    colours: str = "of the style",
+    variation: float = 0.0,
+    start: str = "picture",
+    canvas: str = "waves",
+    move: str = "adam",
+    seed: int = 0,
+    resume: Climb | None = None,
+    **knobs: Any,
+) -> Iterator[Step]:
+    """`style_transfer`, a Step with a Climb after each; resume: go on from one of the same run."""
+    from engine import optimize
+
+    for value, allowed in ((colours, COLOURS), (start, STARTS)):
+        if value not in allowed:
+            raise ValueError(f"{value!r} is none of {', '.join(allowed)}.")
+    if not 1 <= size <= LARGEST:
+        raise ValueError(f"A picture of {size} pixels cannot be painted; 1 to {LARGEST} can.")
+    if masks_given := knobs.get("masks"):
+        wrong = [np.shape(mask) for mask in masks_given if np.shape(mask) != image.shape[:2]]
+        if wrong:
+            raise ValueError(f"A mask of {wrong[0]} does not fit a picture of {image.shape[:2]}; make it as large.")
+    grey = colours == "luminance" and net.channels == 3
+    picture, styles = coloured(net, image), [coloured(net, each) for each in opened(style)]
+    if grey:
+        styles = [as_grey(each, picture) for each in styles]
+    elif colours == "histogram" and net.channels == 3:
+        styles = [recoloured(each, picture) for each in styles]
+    climb = resume
+    for side, end in _stages(size, steps, stages):
+        done = 0 if climb is None else len(climb.scores)
+        if end <= done:
+            continue
+        content = scaled(picture, side, least=1)
+        shape = content.shape[:2]
+        seen = np.broadcast_to((content @ pictures.LUMA)[..., None], content.shape) if grey else content
+        target = wanted(net, seen, styles, side, **knobs)
+        paper, keep = paper_of(canvas, shape, 1 if grey else net.channels)
+        if climb is None or climb.pixels.shape[1:3] != shape:
+            pixels = pictures.resize(climb.picture, shape) if climb else _first(content, start, seed)
+            pixels = (pixels @ pictures.LUMA)[..., None] if grey else pixels
+            x = paper.hide(optimize.tensor(pixels))
+            climb = climb and optimize.Climb(climb.pixels, climb.scores, x, None)
+        else:
+            x = climb.x
+        cost = (lambda pixels: 100 * variation * optimize.total_variation(pixels)) if variation else None
+        for step in optimize.ascend(
+            target,
+            x,
+            net=net,
+            steps=end,
+            move=move_of(move, canvas, x.numel()),
+            through=_tinted(paper.show, content) if grey else paper.show,
+            view=_grey if grey else (lambda pixels, index: pixels),
+            keep=keep,
+            penalty=cost,
+            resume=climb,
+        ):
+            climb = step.result
+            yield Step(step.index, steps, climb)
+
+
+def _stages(size: int, steps: int, stages: int) -> list[tuple[int, int]]:
+    """(longest side, step at which it ends) of each size that has any steps."""
+    if stages < 1:
+        raise ValueError("A picture is painted in at least one stage.")
+    smallest = min(SMALLEST, size)
+    found = [(max(size >> (stages - 1 - k), smallest), steps * (k + 1) // stages) for k in range(stages)]
+    return [(side, end) for side, end in found if end > 0]
+
+
+def _first(content: np.ndarray, start: str, seed: int) -> np.ndarray:
+    if start == "picture":
+        return content
+    return np.random.default_rng(seed).random(content.shape, np.float32)
+
+
+# What is climbed ------------------------------------------------------------------------------------------------------
+
+
+def wanted(
+    net: Net,
+    content: np.ndarray,
+    styles: Sequence[np.ndarray],
+    size: int,
+    *,
+    layers: Sequence[str] | None = None,
+    style_size: float = 1.0,
+    shares: Sequence[float] | None = None,
+    masks: Sequence[np.ndarray] | None = None,
+    content_layer: str | None = None,
+    dream: float = 0.0,
+    dream_layer: str | None = None,
+    **weights: float,
+) -> Target:
+    """The three numbers in one: texture, content and dream; see `style_transfer`. content: at its final size."""
+    weight = weights.get("content", 0.05)
+    if min(weight, dream) < 0 or not 0.05 <= style_size <= 4:
+        raise ValueError("Weights have to be 0 or more, and the style's size from 0.05 to 4 times the picture's.")
+    default = scales(net)[:4]
+    layers, content_layer = layers or default, content_layer or default[min(2, len(default) - 1)]
+    shown = [scaled(each, max(round(size * style_size), 32)) for each in styles]
+    target = texture_target(net, shown, layers, shares=shares, masks=masks)
+    if weight:
+        target = target + weight * resemblance(net, content, content_layer)
+    if dream:
+        of = energy(net, dream_layer or content_layer)
+        own = float(of.value(features(net, content, of.names))[0])
+        target = target + (100 * dream / max(own, 1e-12)) * of
+    return target
+
+
+def resemblance(net: Net, picture: np.ndarray, layer: str) -> Target:
+    """How unlike a picture of the same size is at a layer, in percent below 0; equation 1, as a share (`gram.apart`)."""
+    own = features(net, picture, [layer])[layer]
+    return Target((layer,), lambda values: -100 * apart(values[layer], own), f"likeness at {layer}", "% off")
+
+
+def opened(style: np.ndarray | str | Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The style pictures (H, W, C). Raises ValueError where there is none, NotAPicture, OSError."""
+    if isinstance(style, str):
+        names = [name.strip() for name in style.split(",") if name.strip()]
+        style = [samples.load(n) if n in samples.SAMPLES else pictures.load(Path(n)) for n in names]
+    found = [style] if isinstance(style, np.ndarray) else list(style)
+    if not found:
+        raise ValueError("A style needs at least one picture.")
+    return found
+
+
+# Colours that are kept ------------------------------------------------------------------------------------------------
+
+
+def as_grey(style: np.ndarray, content: np.ndarray) -> np.ndarray:
+    """The style in greys of the content's mean and spread: (H, W, 3). arXiv:1606.05897, section 5."""
+    own, given = style @ pictures.LUMA, content @ pictures.LUMA
+    matched = (own - own.mean()) * (given.std() / max(float(own.std()), 1e-6)) + given.mean()
+    return np.repeat(np.clip(matched, 0, 1)[..., None], 3, 2).astype(np.float32)
+
+
+def recoloured(style: np.ndarray, content: np.ndarray) -> np.ndarray:
+    """The style with the content's mean colour and covariance of colours. arXiv:1606.05897, section 4, the symmetric root.
+
+    Clipped to [0, 1], which is why the two then agree only nearly.
+    """
+
+    def root(values: np.ndarray, power: float) -> np.ndarray:
+        sizes, axes = np.linalg.eigh(np.cov(values.reshape(-1, 3).T) + 1e-5 * np.eye(3))
+        return axes * sizes**power @ axes.T
+
+    turned = (style - style.mean((0, 1))) @ root(style, -0.5).T @ root(content, 0.5).T + content.mean((0, 1))
+    return np.clip(turned, 0, 1).astype(np.float32)
+
+
+def _tinted(show: Callable, content: np.ndarray) -> Callable:
+    """Greys (B, 1, H, W) as pixels with the content's colours: the luma stays, and a colour goes as far as there is room.
+
+    Where luma and colour together would leave [0, 1], the colour is made paler.
+    """
+    from engine import optimize
+
+    chroma = optimize.tensor(content - (content @ pictures.LUMA)[..., None])
+
+    def through(x: torch.Tensor) -> torch.Tensor:
+        luma = show(x)
+        still = luma.detach()
+        up = ((1 - still) / chroma.clamp(min=1e-6)).where(chroma > 0, 1.0)
+        down = (still / (-chroma).clamp(min=1e-6)).where(chroma < 0, 1.0)
+        room = up.minimum(down).amin(1, keepdim=True).clamp(0, 1)
+        return luma + room * chroma
+
+    return through
+
+
+def _grey(pixels: torch.Tensor, index: int) -> torch.Tensor:
+    """Their luma in each channel: what the net is shown where only greys are painted."""
+    import torch
+
+    luma = (pixels * torch.from_numpy(pictures.LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+    return luma.expand(-1, 3, -1, -1)
