@@ -30,6 +30,7 @@ from torch import nn
 
 from engine import image as pictures
 from engine.export import ExportFailed
+from engine.gram import gram
 from engine.net import Net
 from engine.step import Step
 
@@ -157,12 +158,6 @@ def loss_layers(net: Net) -> list[str]:
     if not names:
         raise BadTraining(f"{net.name} pools no maxima, so no layers tell what is alike; choose another.")
     return names
-
-
-def gram(features: torch.Tensor) -> torch.Tensor:
-    """(B, C, C): how often two channels (B, C, h, w) are high in the same place, in the mean over the places."""
-    flat = features.flatten(2)
-    return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
 def relative(got: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

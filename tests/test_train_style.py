@@ -17,9 +17,10 @@ from click.testing import CliRunner
 from engine import image
 from engine import train_style as training
 from engine.__main__ import main
+from engine.gram import gram
 from engine.net import Net
 from engine.step import last
-from engine.train_style import BadTraining, Painter, Recipe, export_style, gram, relative, train_style
+from engine.train_style import BadTraining, Painter, Recipe, export_style, relative, train_style
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
