@@ -142,3 +142,25 @@ def energy(net: Net, layer: str) -> Target:
     name = net.layer(layer).name
     value = lambda values: (values[name] ** 2).reshape(len(values[name]), -1).mean(1)  # noqa: E731
     return Target((name,), value, f"all of {name}, squared")
+
+
+def like(net: Net, image: np.ndarray, layer: str) -> Target:
+    """How near a layer is to what it says of this picture (H, W, C) of the net's own size: 0 is the same, less is not.
+
+    It is -‖Φ(x) - Φ₀‖² / ‖Φ₀‖²: Mahendran & Vedaldi 2014, arXiv:1412.0035, section 3.1. Raises UnknownLayer, and
+    ValueError where the layer is zero all over on this picture.
+    """
+    import torch
+
+    name = net.layer(layer).name
+    wanted = net.activations(net.batch(image), [name])[name]
+    size = float((wanted.astype(np.float64) ** 2).sum())
+    if size == 0:
+        raise ValueError(f"Layer {name} of {net.name} says nothing of this picture: choose another layer or picture.")
+    reference = torch.from_numpy(wanted)
+
+    def value(values: Mapping[str, Any]) -> Any:
+        away = values[name] - (wanted if isinstance(values[name], np.ndarray) else reference)
+        return -(away**2).reshape(len(away), -1).sum(1) / size
+
+    return Target((name,), value, f"{name} as on the picture", "relative error², less than 0")
