@@ -36,7 +36,8 @@ class Recipe:
     "adam". rate: the step's size, in pixel values (waves: in x). decay: share of the way back to the net's mean colour
     per step. blur, blur_every: standard deviation in pixels, and after how many steps. small_norm,
     small_contribution: shares of the pixels that are put back to the mean colour in each step. variation: weight of the
-    total variation. jitter: pixels, scale: share, rotate: degrees, of what the network is shown, at most.
+    total variation. jitter: pixels of a picture of 224 (less on a smaller one), scale: share, rotate: degrees, of
+    what the network is shown, at most.
     """
 
     canvas: str
@@ -101,7 +102,8 @@ def maximize(
     steps: of the climb. seed: of the start and of what the network is shown. canvas: "pixels" or "waves". rate: size
     of a step. decay: share of the way back to the mean colour per step. blur: standard deviation in pixels.
     blur_every: steps between two blurs. small_norm, small_contribution: share of the pixels set to the mean colour.
-    variation: weight of the total variation. jitter: pixels at most. scale: share at most. rotate: degrees at most.
+    variation: weight of the total variation. jitter: pixels of 224 at most. scale: share at most. rotate: degrees at
+    most.
     Returns Climb; its scores are those of the views during the climb, in the target's unit.
     Raises UnknownClass, NoGradient, ValueError.
     """
@@ -148,7 +150,9 @@ def arguments(net: Net, target: Target, chosen: Recipe, paper: Canvas, seed: int
     leaky = lambda x: F.leaky_relu(x, LEAK)  # noqa: E731
     return {
         "through": paper.show,
-        "view": view.robust(jitter=chosen.jitter, scale=chosen.scale, rotate=chosen.rotate, seed=seed),
+        "view": view.robust(
+            jitter=chosen.jitter * min(net.input_size) / 224, scale=chosen.scale, rotate=chosen.rotate, seed=seed
+        ),
         "move": (optimize.by_adam if chosen.move == "adam" else optimize.by_direction)(chosen.rate),
         "keep": _keep(net, chosen, paper),
         "penalty": _penalty(chosen),

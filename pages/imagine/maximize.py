@@ -27,7 +27,7 @@ CHANNELS, ABREAST = 24, 8  # of a layer's grid, at a time and in one panel
 # key → label, lowest, highest, step, what it does
 KNOBS = {
     "rate": ("Step size", 0.001, 0.2, 0.001, "In pixel values; of the waves' heights with the Lucid preset."),
-    "jitter": ("Jitter, pixels", 0.0, 32.0, 1.0, "How far the network's view is shifted at most."),
+    "jitter": ("Jitter, pixels", 0.0, 32.0, 1.0, "How far the network's view is shifted at most, of a picture of 224."),
     "scale": ("Scale, share", 0.0, 0.4, 0.01, "By how much the view is enlarged or reduced at most."),
     "rotate": ("Rotation, degrees", 0.0, 45.0, 1.0, "By how much the view is turned at most."),
     "decay": ("L2 decay", 0.0, 0.05, 0.0001, "Share of the way back to the mean colour, each step."),
