@@ -162,8 +162,8 @@ def distances(net: Net, made: np.ndarray, source: np.ndarray, layers: Sequence[s
     return {name: float(apart(gram(first[name]), gram(second[name]))[0]) for name in layers}
 
 
-def scaled(pixels: np.ndarray, size: int, *, least: int = LEAST) -> np.ndarray:
-    """A picture (H, W, C) brought to `size` pixels along its longest side.
+def scaled(pixels: np.ndarray, size: int, *, least: int = LEAST, multiple: int = 1) -> np.ndarray:
+    """A picture (H, W, C) brought to about `size` pixels along its longest side, both sides multiples of `multiple`.
 
     Raises ValueError where it is below `least` pixels a side, or too narrow, to have a texture.
     """
@@ -173,7 +173,16 @@ def scaled(pixels: np.ndarray, size: int, *, least: int = LEAST) -> np.ndarray:
     if max(height, width) > NARROWEST * min(height, width):
         raise ValueError(f"A picture of {height} x {width} pixels is too narrow; cut it to at most {NARROWEST}:1.")
     factor = size / max(height, width)
-    return image.resize(pixels, (max(round(height * factor), 1), max(round(width * factor), 1)))
+    rows, cols = (max(round(length * factor / multiple), 1) * multiple for length in (height, width))
+    return image.resize(pixels, (rows, cols))
+
+
+def multiple(net: Net) -> int:
+    """Pixels of which a picture's sides should be multiples: what one unit of the coarsest map stands for.
+
+    Elsewhere the branches of some nets come to maps of different sizes, which cannot be added.
+    """
+    return max([max(layer.receptive_field.stride) for layer in net.layers if layer.has_map], default=1) or 1
 
 
 def coloured(net: Net, pixels: np.ndarray) -> np.ndarray:

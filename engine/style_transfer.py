@@ -1,8 +1,8 @@
 """What does one picture look like, painted as another? What is in it stays, and how it is painted comes from the other.
 
-Gatys, Ecker, Bethge 2016, Image Style Transfer Using Convolutional Neural Networks, CVPR (arXiv:1508.06576), equations 1
-to 7; colours that are kept: Gatys, Bethge, Hertzmann, Shechtman 2016, arXiv:1606.05897; sizes that double, and regions:
-Gatys et al. 2016, arXiv:1611.07865.
+Gatys, Ecker, Bethge 2016, Image Style Transfer Using Convolutional Neural Networks, CVPR (arXiv:1508.06576), equations
+1 to 7; colours that are kept: Gatys, Bethge, Hertzmann, Shechtman 2016, arXiv:1606.05897; sizes that double, and
+regions: Gatys et al. 2016, arXiv:1611.07865.
 
 Each distance is a share of its own size (`gram.apart`), so that one set of weights serves every net and layer. By
 default the picture is changed as waves with Adam, as in engine/texture.py; the papers' own way is
@@ -19,7 +19,7 @@ import numpy as np
 
 from engine import image as pictures
 from engine import samples
-from engine.gram import apart, coloured, features, scaled, scales
+from engine.gram import apart, coloured, features, multiple, scaled, scales
 from engine.gram import texture as texture_target
 from engine.net import Net
 from engine.step import Step, last
@@ -45,12 +45,12 @@ def style_transfer(
     size: int = 256,
     steps: int = 120,
     stages: int = 2,
-    content: float = 0.05,
+    content: float = 0.15,
     content_layer: str | None = None,
     layers: Sequence[str] | None = None,
     style_size: float = 1.0,
     shares: Sequence[float] | None = None,
-    masks: Sequence[np.ndarray] | None = None,
+    regions: Sequence[np.ndarray] | None = None,
     colours: str = "of the style",
     variation: float = 0.0,
     dream: float = 0.0,
@@ -63,17 +63,19 @@ def style_transfer(
     """The picture, painted as the style.
 
     image: (H, W, C) pixels of any size. style: a picture (H, W, C), several of them, or samples or files by name, with
-    commas between. size: of the result's longest side, in pixels. steps: of all stages together. stages: sizes that it
-    goes through, each twice the one before and begun from its result. content: weight of the likeness to the picture,
-    that of the style's being 1. content_layer: where it is measured; by default at the third finest of the resolutions.
-    layers: where the style is measured; by default the last of each resolution (`gram.scales`), up to the fourth.
-    style_size: the style's longest side, as a share of the result's. shares: how much each style counts. masks: (H, W)
-    in [0, 1] as large as image, one for each style: where it is to be met. colours: one of COLOURS; "luminance" paints
-    the greys alone and takes all colour from the picture, "histogram" gives the style the picture's mean colours and
-    their covariance before it is looked at. variation: weight of the total variation. dream: weight of what DeepDream
-    climbs, the energy of `dream_layer` (by default the content layer), as a share of the picture's own. start: one of
-    STARTS. canvas: "waves" or "pixels". move: "adam" or "lbfgs". seed: of the noise.
-    Returns Climb; its scores are the weighed distances in percent, below 0. Raises UnknownLayer, NoGradient, ValueError.
+    commas between. size: of the result's longest side, in pixels, about: sides are rounded to multiples of the net's
+    coarsest stride. steps: of all stages together. stages: sizes that it goes through, each twice the one before and
+    begun from its result. content: weight of the likeness to the picture, that of the style's being 1. content_layer:
+    where it is measured; by default at the third finest of the resolutions. layers: where the style is measured; by
+    default the last of each resolution (`gram.scales`), up to the fourth. style_size: the style's longest side, as a
+    share of the result's. shares: how much each style counts. regions: (H, W) in [0, 1] as large as image, one for each
+    style: where it is to be met. colours: one of COLOURS; "luminance" paints the greys alone and takes all colour from
+    the picture, "histogram" gives the style the picture's mean colours and their covariance before it is looked at.
+    variation: weight of the total variation. dream: weight of what DeepDream climbs, the energy of `dream_layer` (by
+    default the content layer), as a share of the picture's own. start: one of STARTS. canvas: "waves" or "pixels".
+    move: "adam" or "lbfgs". seed: of the noise.
+    Returns Climb; its scores are the weighed distances in percent, below 0.
+    Raises UnknownLayer, NoGradient, ValueError.
     """
     knobs = dict(locals())
     return last(style_transfer_steps(**knobs))
@@ -104,8 +106,8 @@ def style_transfer_steps(
             raise ValueError(f"{value!r} is none of {', '.join(allowed)}.")
     if not 1 <= size <= LARGEST:
         raise ValueError(f"A picture of {size} pixels cannot be painted; 1 to {LARGEST} can.")
-    if masks_given := knobs.get("masks"):
-        wrong = [np.shape(mask) for mask in masks_given if np.shape(mask) != image.shape[:2]]
+    if regions := knobs.get("regions"):
+        wrong = [np.shape(mask) for mask in regions if np.shape(mask) != image.shape[:2]]
         if wrong:
             raise ValueError(f"A mask of {wrong[0]} does not fit a picture of {image.shape[:2]}; make it as large.")
     grey = colours == "luminance" and net.channels == 3
@@ -119,7 +121,7 @@ def style_transfer_steps(
         done = 0 if climb is None else len(climb.scores)
         if end <= done:
             continue
-        content = scaled(picture, side, least=1)
+        content = scaled(picture, side, least=1, multiple=multiple(net))
         shape = content.shape[:2]
         seen = np.broadcast_to((content @ pictures.LUMA)[..., None], content.shape) if grey else content
         target = wanted(net, seen, styles, side, **knobs)
@@ -168,38 +170,37 @@ def _first(content: np.ndarray, start: str, seed: int) -> np.ndarray:
 
 def wanted(
     net: Net,
-    content: np.ndarray,
+    picture: np.ndarray,
     styles: Sequence[np.ndarray],
     size: int,
     *,
     layers: Sequence[str] | None = None,
     style_size: float = 1.0,
     shares: Sequence[float] | None = None,
-    masks: Sequence[np.ndarray] | None = None,
+    regions: Sequence[np.ndarray] | None = None,
     content_layer: str | None = None,
     dream: float = 0.0,
     dream_layer: str | None = None,
-    **weights: float,
+    content: float = 0.15,
 ) -> Target:
-    """The three numbers in one: texture, content and dream; see `style_transfer`. content: at its final size."""
-    weight = weights.get("content", 0.05)
-    if min(weight, dream) < 0 or not 0.05 <= style_size <= 4:
+    """The three numbers in one: texture, content and dream; see `style_transfer`. picture: at its final size."""
+    if min(content, dream) < 0 or not 0.05 <= style_size <= 4:
         raise ValueError("Weights have to be 0 or more, and the style's size from 0.05 to 4 times the picture's.")
     default = scales(net)[:4]
     layers, content_layer = layers or default, content_layer or default[min(2, len(default) - 1)]
-    shown = [scaled(each, max(round(size * style_size), 32)) for each in styles]
-    target = texture_target(net, shown, layers, shares=shares, masks=masks)
-    if weight:
-        target = target + weight * resemblance(net, content, content_layer)
+    shown = [scaled(each, max(round(size * style_size), 32), multiple=multiple(net)) for each in styles]
+    target = texture_target(net, shown, layers, shares=shares, masks=regions)
+    if content:
+        target = target + content * resemblance(net, picture, content_layer)
     if dream:
         of = energy(net, dream_layer or content_layer)
-        own = float(of.value(features(net, content, of.names))[0])
+        own = float(of.value(features(net, picture, of.names))[0])
         target = target + (100 * dream / max(own, 1e-12)) * of
     return target
 
 
 def resemblance(net: Net, picture: np.ndarray, layer: str) -> Target:
-    """How unlike a picture of the same size is at a layer, in percent below 0; equation 1, as a share (`gram.apart`)."""
+    """How unlike a picture of the same size is at a layer, in percent below 0: equation 1, as a share."""
     own = features(net, picture, [layer])[layer]
     return Target((layer,), lambda values: -100 * apart(values[layer], own), f"likeness at {layer}", "% off")
 
@@ -226,9 +227,9 @@ def as_grey(style: np.ndarray, content: np.ndarray) -> np.ndarray:
 
 
 def recoloured(style: np.ndarray, content: np.ndarray) -> np.ndarray:
-    """The style with the content's mean colour and covariance of colours. arXiv:1606.05897, section 4, the symmetric root.
+    """The style with the content's mean colour and covariance of colours. arXiv:1606.05897, section 4.
 
-    Clipped to [0, 1], which is why the two then agree only nearly.
+    By symmetric roots of the covariances. Clipped to [0, 1], which is why the two then agree only nearly.
     """
 
     def root(values: np.ndarray, power: float) -> np.ndarray:
@@ -240,10 +241,7 @@ def recoloured(style: np.ndarray, content: np.ndarray) -> np.ndarray:
 
 
 def _tinted(show: Callable, content: np.ndarray) -> Callable:
-    """Greys (B, 1, H, W) as pixels with the content's colours: the luma stays, and a colour goes as far as there is room.
-
-    Where luma and colour together would leave [0, 1], the colour is made paler.
-    """
+    """Greys (B, 1, H, W) as pixels of that luma in the content's colours, paler where they would leave [0, 1]."""
     from engine import optimize
 
     chroma = optimize.tensor(content - (content @ pictures.LUMA)[..., None])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.gram import coloured, scaled, scales
+from engine.gram import coloured, multiple, scaled, scales
 from engine.gram import texture as texture_target
 from engine.net import Net
 from engine.step import Step, last
@@ -76,7 +76,8 @@ def texture_steps(
 
     if not 1 <= size <= LARGEST:
         raise ValueError(f"A texture of {size} pixels cannot be made; 1 to {LARGEST} can.")
-    source = scaled(coloured(net, image), size)
+    source = scaled(coloured(net, image), size, multiple=multiple(net))
+    size = max(source.shape[:2])
     layers = depths(net, depth)
     target = texture_target(net, [source], [net.graph.input, *layers], emphasis=[PIXELS, *[1.0] * len(layers)])
     paper, keep = paper_of(canvas, (size, size), net.channels)

@@ -147,14 +147,14 @@ def beside_growing() -> None:
     window = st.slider("Window of the growing, pixels", 3, 23, 11, 2, key="window", bind="query-params", width=260)
     sample = cut(scene.pixels, longest=size)
     grown = {"size": min(size, 64), "window": window, "seed": seed}
+    st.markdown("#### By the network: features that go together")
+    job = one_texture()
     growing = jobs.run(
-        "growing",  # which needs no network, so it does not wait for one
+        net.engine,
         "grow",
         (digest, size, *grown.values()),
         lambda: grow_steps(sample, **grown),
     )
-    st.markdown("#### By the network: features that go together")
-    job = one_texture()
     st.markdown("#### Without one: pixels copied from where it looks alike")
 
     def draw(step, complete: bool) -> None:
@@ -169,7 +169,7 @@ def beside_growing() -> None:
             else:
                 studio.still(step.result.picture)
 
-    jobs.show("growing", growing, draw)
+    jobs.show(net.engine, growing, draw)
     onward()
     recipe = {"method": "texture", "net": net.name, "sha256": net.sha256, "texture": scene.picture_name, **knobs}
     more = [("Grown (PNG)", "grown.png", lambda: image.to_png(growing.step.result.picture), "image/png")]
