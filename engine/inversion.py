@@ -30,12 +30,12 @@ LEAST = 0.05  # Adam's step, in pixel values or in the waves' x
 
 @dataclass(frozen=True)
 class Strip:
-    """Several layers of one net, early to late. pixels: (N, H, W, C) in [0, 1]. errors: (N,) relative feature errors.
+    """Several layers of one net, early to late. pictures: (N, H, W, C) in [0, 1]. errors: (N,) relative feature errors.
 
     layers: the N names. climb: of the last of them, which a run needs to go on.
     """
 
-    pixels: np.ndarray
+    pictures: np.ndarray
     errors: np.ndarray
     layers: tuple[str, ...]
     climb: Climb = field(repr=False)
@@ -43,7 +43,7 @@ class Strip:
     @property
     def picture(self) -> np.ndarray:
         """(H, N * W, C): side by side."""
-        return np.concatenate(list(self.pixels), 1)
+        return np.concatenate(list(self.pictures), 1)
 
 
 def inversion(
@@ -60,7 +60,7 @@ def inversion(
 ) -> Climb:
     """A picture of which a layer says what it says of this one, as far as it can be found from noise.
 
-    image: (H, W, C) pixels of the net's own size. layer: any layer of the net. steps: of the climb. variation: weight of
+    image: (H, W, C) pixels of the net's own size. layer: any of its layers. steps: of the climb. variation: weight of
     the total variation. alpha: weight of the sixth power of the distance from the net's mean colour. canvas: what is
     changed, "waves" or "pixels". move: how, one of MOVES. seed: of the noise.
     Returns Climb; its scores are -(relative feature error)², which rise towards 0.
@@ -159,7 +159,7 @@ def inversion_strip_steps(
     """`inversion_strip`, a Step with a Strip of the layers begun so far after each step of each climb."""
     names = [net.layer(name).name for name in (layers or spaced(net, count))]
     knobs = {"steps": steps, "variation": variation, "alpha": alpha, "canvas": canvas, "move": move, "seed": seed}
-    pixels = [] if resume is None else list(resume.pixels)
+    pixels = [] if resume is None else list(resume.pictures)
     errors = [] if resume is None else list(resume.errors)
     begun = max(len(pixels) - 1, 0)
     for place in range(begun, len(names)):
