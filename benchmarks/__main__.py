@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks import explain, fast_style, maximize, networks, occlusion, overhead
+from benchmarks import explain, fast_style, maximize, networks, occlusion, overhead, style_transfer
 from benchmarks.timing import Others, machine, table
 
 
@@ -17,7 +17,7 @@ from benchmarks.timing import Others, machine, table
 @click.option("--nets", default="resnet18,squeezenet1_1", help="torchvision's names, with commas between.")
 @click.option("--rounds", type=click.IntRange(1), default=7, help="Of each comparison; what counts is their median.")
 @click.option("--quick", is_flag=True, help="Less of it: stride 16 instead of 8, and 3 rounds.")
-@click.option("--only", default="occlusion,explain,overhead,maximize,fast_style", help="Which of these tables.")
+@click.option("--only", default="occlusion,explain,overhead,maximize,style,fast_style", help="Which of these tables.")
 @click.option("--large", default="vgg16", help="Networks on which only the quick methods of `explain` are timed.")
 def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
     """Time the engine beside its peers, and beside bare ONNX Runtime. Leave the machine alone meanwhile."""
@@ -36,6 +36,8 @@ def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
             _overhead(pairs, 5 * rounds)
         if "maximize" in only:
             _maximize(pairs, rounds)
+        if "style" in only.split(","):
+            _style(networks.pair(style_transfer.NAME, Path(folder)), rounds)
         if "fast_style" in only:
             _fast_style(Path(folder), 5 * rounds)
     click.echo(f"\n{others.said()}")
@@ -112,6 +114,17 @@ def _fast_style(folder: Path, rounds: int) -> None:
         rows.append((found.what, found.peer, ours, theirs, ratio, f"{found.difference:.0e}"))
     click.echo(f"\n### Fast style (goal beside PyTorch: {fast_style.GOAL:g}×; {rounds} rounds)\n")
     click.echo(table(["what", "beside", "Convoscope", "the other", "faster by", "largest difference"], rows))
+
+
+def _style(pair: networks.Pair, rounds: int) -> None:
+    rows = []
+    for weights, timed in style_transfer.compare(pair, rounds):
+        ours, theirs = (statistics.median(side) / style_transfer.STEPS for side in (timed.ours, timed.theirs))
+        ratios = f"**{timed.ratio:.2f}×** ({min(timed.ratios):.2f} to {max(timed.ratios):.2f})"
+        rows.append((pair.name, weights, f"{1 / ours:.1f}", f"{1 / theirs:.1f}", ratios, f"{style_transfer.GOAL}×"))
+    click.echo(f"### Style transfer, {style_transfer.SIZE} pixels, L-BFGS: steps per second ({rounds} rounds)\n")
+    head = ["network", "the peer's weights", "Convoscope", "plain PyTorch", "faster by", "goal"]
+    click.echo(table(head, rows) + "\n")
 
 
 if __name__ == "__main__":

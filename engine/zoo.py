@@ -89,6 +89,7 @@ NETWORKS: dict[str, Network] = {
         Network("squeezenet1_1", "SqueezeNet 1.1", "Iandola et al. 2016, arXiv:1602.07360", 5.0),
         Network("alexnet", "AlexNet", "Krizhevsky 2014, arXiv:1404.5997", 244.4),
         Network("vgg16", "VGG-16", "Simonyan, Zisserman 2014, arXiv:1409.1556", 553.4),
+        Network("vgg19", "VGG-19", "Simonyan, Zisserman 2014, arXiv:1409.1556", 574.7),
         Network(
             "googlenet",
             "GoogLeNet (Inception v1)",

@@ -22,6 +22,7 @@ SIDES = {  # rows and columns: the least that leaves the graph as it is at full 
     "squeezenet1_1": 64,
     "alexnet": 224,
     "vgg16": 224,
+    "vgg19": 224,
     "googlenet": 64,
     "resnet18": 64,
     "resnet101": 64,
@@ -29,7 +30,7 @@ SIDES = {  # rows and columns: the least that leaves the graph as it is at full 
     "mobilenet_v2": 64,
     "efficientnet_b0": 64,
 }
-HEAVY = {"alexnet", "vgg16"}  # hundreds of megabytes of linear layers: their last part is left out
+HEAVY = {"alexnet", "vgg16", "vgg19"}  # hundreds of megabytes of linear layers: their last part is left out
 
 
 def build(name: str) -> torch.nn.Module:
