@@ -18,6 +18,7 @@ from engine.net import Net, softmax
 FOLDER = Path(__file__).parent.parent / "exported_models"
 SHARED = Path(os.environ.get("CONVOSCOPE_SHARED", FOLDER.parent.parent / "shared"))
 NETWORKS = sorted(FOLDER.glob("*.onnx"))
+STYLES = sorted(FOLDER.glob("styles/*.onnx"))  # which are no classifiers, and lie apart for that
 
 
 def script(name: str):
@@ -43,15 +44,15 @@ def test_there_are_networks():
     assert NETWORKS
 
 
-@pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*NETWORKS, *STYLES], ids=lambda path: path.stem)
 def test_every_file_is_listed_with_its_checksum_and_no_other(path):
     rows = re.findall(
         r"^\| `(\S+\.onnx)` \| ([\d,]+) \| `([0-9a-f]{64})` \|$", (FOLDER / "README.md").read_text("utf-8"), re.M
     )
     listed = {name: (int(size.replace(",", "")), digest) for name, size, digest in rows}
-    assert set(listed) == {path.name for path in NETWORKS}
+    assert set(listed) == {path.relative_to(FOLDER).as_posix() for path in [*NETWORKS, *STYLES]}
     content = path.read_bytes()
-    assert listed[path.name] == (len(content), hashlib.sha256(content).hexdigest())
+    assert listed[path.relative_to(FOLDER).as_posix()] == (len(content), hashlib.sha256(content).hexdigest())
 
 
 @pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem)
@@ -253,3 +254,34 @@ def test_the_same_seed_trains_the_same_planted_network(tmp_path):
     )
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
+
+
+# The styles -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_style_network_paints_each_style_and_says_what_it_is():
+    from engine.fast_style import open_style, stylise
+
+    path = FOLDER / "styles" / "styles.onnx"
+    net = open_style(path)
+    assert path.stat().st_size < 2e6
+    assert net.notes == (), "nothing is left to guess"
+    assert net.source
+    assert net.licence
+    text = (FOLDER / "README.md").read_text("utf-8")
+    assert all(f"`{name}`" in text for name in net.styles)
+    picture = image.resize(samples.load("china"), (120, 180))
+    painted = [stylise(net, picture, mix=row) for row in np.eye(len(net.styles))]
+    for number, one in enumerate(painted):
+        assert one.std() > 0.1, "no style is a single colour"
+        # Told apart, and what is in the picture still stands where it stood.
+        assert all(np.abs(one - other).mean() > 0.05 for other in painted[:number])
+        grey, given = one.mean(2), picture.mean(2)
+        assert np.corrcoef(np.abs(np.diff(grey)).ravel(), np.abs(np.diff(given)).ravel())[0, 1] > 0.2
+
+
+def test_the_style_networks_log_ends_where_the_readme_says():
+    with (FOLDER / "styles" / "styles.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    text = (FOLDER / "README.md").read_text("utf-8")
+    assert f"{int(last['pictures']):,} pictures" in text
