@@ -244,16 +244,17 @@ def _top(net: StyleNet, multiple: int, said: dict) -> tuple[float | None, list[s
 # Painting -------------------------------------------------------------------------------------------------------------
 
 
-def weights(net: StyleNet, mix: Sequence[float] | None = None) -> np.ndarray:
+def weights(style_net: StyleNet, mix: Sequence[float] | None = None) -> np.ndarray:
     """(S,) float32 that add up to 1. mix: how much of each style, none negative; None is the first style alone.
 
     Raises BadMix.
     """
     if mix is None:
-        return np.eye(len(net.styles), dtype=np.float32)[0]
+        return np.eye(len(style_net.styles), dtype=np.float32)[0]
     mix = np.asarray(mix, np.float32).reshape(-1)
-    if len(mix) != len(net.styles):
-        raise BadMix(f"{net.name} has {len(net.styles)} styles, and the mix has {len(mix)} weights: give one for each.")
+    if len(mix) != len(style_net.styles):
+        count = len(style_net.styles)
+        raise BadMix(f"{style_net.name} has {count} styles, and the mix has {len(mix)} weights: give one for each.")
     if not np.isfinite(mix).all() or (mix < 0).any() or mix.sum() <= 0:
         raise BadMix("The weights of a mix must be 0 or more, and one of them above 0.")
     return mix / mix.sum()
