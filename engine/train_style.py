@@ -150,13 +150,13 @@ class Painter(nn.Module):
 # What it is to learn --------------------------------------------------------------------------------------------------
 
 
-def loss_layers(net: Net) -> list[str]:
+def loss_layers(loss_net: Net) -> list[str]:
     """The tensors that the losses read: what goes into each pool of maxima. Raises BadTraining where there is none."""
-    maps = {layer.name for layer in net.layers if layer.has_map}
-    pools = (node for node in net.graph.nodes if node.op == "MaxPool")
+    maps = {layer.name for layer in loss_net.layers if layer.has_map}
+    pools = (node for node in loss_net.graph.nodes if node.op == "MaxPool")
     names = list(dict.fromkeys(pool.inputs[0] for pool in pools if pool.inputs[0] in maps))
     if not names:
-        raise BadTraining(f"{net.name} pools no maxima, so no layers tell what is alike; choose another.")
+        raise BadTraining(f"{loss_net.name} pools no maxima, so no layers tell what is alike; choose another.")
     return names
 
 
@@ -166,10 +166,10 @@ def relative(got: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return (off / wanted.square().flatten(1).sum(1).clamp_min(1e-12)).mean()
 
 
-def style_grams(net: Net, styles: Sequence[np.ndarray], size: int) -> dict[str, torch.Tensor]:
+def style_grams(loss_net: Net, styles: Sequence[np.ndarray], size: int) -> dict[str, torch.Tensor]:
     """Gram matrices (S, C, C) of the style pictures (H, W, 3), by layer. Raises BadTraining for a tiny picture."""
     found: dict[str, list[torch.Tensor]] = {}
-    names = loss_layers(net)
+    names = loss_layers(loss_net)
     for number, style in enumerate(styles, 1):
         if min(style.shape[:2]) < LEAST:
             raise BadTraining(
@@ -179,24 +179,24 @@ def style_grams(net: Net, styles: Sequence[np.ndarray], size: int) -> dict[str, 
         share = size / min(style.shape[:2])
         scaled = pictures.fit(style, tuple(max(round(side * share), 1) for side in style.shape[:2]))[0]
         with torch.no_grad():
-            values = net.twin(torch.from_numpy(pictures.batch(scaled)), names)
+            values = loss_net.twin(torch.from_numpy(pictures.batch(scaled)), names)
         for name, value in values.items():
             found.setdefault(name, []).append(gram(value)[0])
     return {name: torch.stack(grams) for name, grams in found.items()}
 
 
 def losses(
-    net: Net, given: torch.Tensor, painted: torch.Tensor, grams: Mapping[str, torch.Tensor], chosen: torch.Tensor
+    loss_net: Net, given: torch.Tensor, painted: torch.Tensor, grams: Mapping[str, torch.Tensor], chosen: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """ "content", "style" and "smooth", a number each, differentiable in `painted`.
 
     given, painted: (B, 3, H, W). grams: from style_grams. chosen: (B,) which style each is to be painted in.
     """
     names = list(grams)
-    seen = net.twin(painted, names)
+    seen = loss_net.twin(painted, names)
     alike = names[min(1, len(names) - 1)]  # the paper's relu2_2: what is there, not yet what it is called
     with torch.no_grad():
-        wanted = net.twin(given, [alike])[alike]
+        wanted = loss_net.twin(given, [alike])[alike]
     style = sum(relative(gram(seen[name]), grams[name][chosen]) for name in names) / len(names)
     across, down = painted.diff(dim=3), painted.diff(dim=2)
     smooth = across.abs().mean() + down.abs().mean()

@@ -141,6 +141,7 @@ def one_of_each(net) -> dict[str, Callable[[], alt.Chart | alt.LayerChart]]:
         "matrix": lambda: charts.matrix(np.eye(3), ["a", "b", "c"], "rank correlation"),
         "dots": lambda: charts.dots(means(), x_title="share", bounds=(0, 1), rule=0.1),
         "bars": lambda: charts.bars([1.0, -2.0, 0.5], x="filter", y="bias", chosen=2),
+        "groups": lambda: charts.groups(pd.DataFrame({"x": [0.1, 2.0], "y": [1.0, 0.0], "group": ["1", "2"]})),
     }
 
 

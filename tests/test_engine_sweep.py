@@ -57,11 +57,15 @@ SMALL = {
 
 
 def methods(folder: Path = ENGINE) -> list[tuple[str, str]]:
-    """(module, function) of all public functions whose first parameters are (net, image), found without importing."""
+    """(module, function) of all public functions whose first parameters are (net, image), found without importing.
+
+    A Target is no result but a question, and so is left out.
+    """
     found = []
     for file in sorted(folder.glob("[!_]*.py")):
         for part in ast.parse(file.read_text("utf-8")).body:
-            if isinstance(part, ast.FunctionDef) and not part.name.startswith("_"):
+            makes_target = isinstance(getattr(part, "returns", None), ast.Name) and part.returns.id == "Target"
+            if isinstance(part, ast.FunctionDef) and not part.name.startswith("_") and not makes_target:
                 names = [a.arg for a in (*part.args.posonlyargs, *part.args.args)]
                 if names[:2] == ["net", "image"]:
                     found.append((file.stem, part.name))

@@ -60,16 +60,16 @@ def test_a_units_number_is_measured_on_the_file_too(given):
 
 
 def test_another_preset_brings_its_own_knobs():
-    at = opened("maximize", net="digits", steps=2, preset="Yosinski", blur=2.5)
+    at = opened("maximize", net="digits", steps=2, preset="Yosinski", rule_blur=2.5)
     assert fine(at)
-    assert chosen(at, "blur") == 2.5
+    assert chosen(at, "rule_blur") == 2.5
     at.get_by_key("preset").set_value("Yosinski, sparse")
     assert fine(run(at))
-    assert chosen(at, "blur") == RECIPES["Yosinski, sparse"].blur
+    assert chosen(at, "rule_blur") == RECIPES["Yosinski, sparse"].blur
     at.get_by_key("preset").set_value("Lucid")
     assert fine(run(at))
-    assert "blur" not in {slider.key for slider in at.slider}, "waves are not blurred"
-    assert chosen(at, "jitter") == RECIPES["Lucid"].jitter
+    assert "rule_blur" not in {slider.key for slider in at.slider}, "waves are not blurred"
+    assert chosen(at, "rule_jitter") == RECIPES["Lucid"].jitter
 
 
 def test_all_channels_of_a_layer_are_sheets_of_tiles():

@@ -265,7 +265,7 @@ WRONG = {
     **{"noise": "much", "samples": "few", "baseline": "pink", "steps": "big", "checked": "magic", "stages": "all"},
     **{"what": "nothing", "networks": "?", "layers": "?", "on": "off", "points": "7", "parts": "-", "percent": "all"},
     **{"several": "magic", "which": "none", "measure": "yard", "object": "horse", "mark": "Hans", "exposing": "?"},
-    **{"preset": "Dali", "start": "now", "number": "luck", "seed": "?", "blur": "soft"},
+    **{"preset": "Dali", "start": "now", "number": "luck", "seed": "?", "rule_blur": "soft"},
     **{"method": "guess", "foreground": "near", "background": "far", "smooth": "very", "against": "all"},
 }
 
@@ -278,7 +278,8 @@ def test_wrong_values_in_a_link_are_ignored(page):
     widgets = [*at.selectbox, *at.button_group, *at.number_input, *at.slider]
     for widget in widgets:
         assert chosen(at, widget.key) == chosen(defaults(page, nets.FIRST), widget.key), widget.key
-    assert not {widget.key for widget in widgets} & set(at.query_params) - set(short(page)), "the link that one copies is right again"
+    left = {widget.key for widget in widgets} & set(at.query_params) - set(short(page))
+    assert not left, "the link that one copies is right again"
     if any(each.key == "at" for each in at.text_input):
         assert any("is no place here" in each.value for each in at.caption)
 
@@ -569,7 +570,7 @@ def shown(monkeypatch, page: str, link: dict[str, Any], upload: bytes | None = N
 
 REPRODUCED = [
     *((name, {"net": "digits", **short(name)}) for name in PAGES if name != "home"),
-    ("maximize", {"net": "digits", "steps": 4, "preset": "Yosinski", "blur": 0.7, "number": "probability", "seed": 5}),
+    ("maximize", {"net": "digits", "steps": 4, "preset": "Yosinski", "rule_blur": 0.7, "number": "probability"}),
     ("maximize", {"net": "digits", "steps": 3, "about": "unit", "layer": "relu2", "unit": 7, "start": "picture"}),
     ("maximize", {"net": "digits", "steps": 2, "view": "all channels of a layer", "layer": "relu2"}),
     ("filters", {"layer": "stages.0.0.conv1"}),

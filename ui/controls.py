@@ -155,6 +155,18 @@ def number(label: str, key: str, low: int, high: int, default: int, **look) -> i
     return int(st.number_input(label, low, high, default, key=key, bind="query-params", **look))
 
 
+def slider(
+    label: str, low: float, high: float, default: float, step: float | None = None, *, key: str, **look
+) -> float:
+    """A number between two others that a link can hold; what another page left under the same key, and is of another
+    kind or out of this range, is dropped."""
+    value = st.session_state.get(key)
+    if value is not None and (type(value) is not type(default) or not low <= value <= high):
+        st.session_state.pop(key)
+    look["bind"] = "query-params"
+    return st.slider(label, low, high, default, step, key=key, **look)
+
+
 def cell(label: str, key: str, rows: int, cols: int, otherwise: str) -> tuple[int, int] | None:
     """A "row, column" that a click can set and a link can hold; None while the field is empty or wrong, and says so.
 

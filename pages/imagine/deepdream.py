@@ -30,12 +30,12 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         guide_name = controls.one("Guide", "guide", [*samples.SAMPLES, frame.UPLOAD], "flower", width=220)
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     seen = controls.choice("Dream on", "view", [WHOLE, VIEW])
-    size = st.slider("Longest side, pixels", 128, 1920, 320, 32, key="size", bind="query-params", width=220)
-    steps = st.slider("Steps at each size", 1, 50, 10, key="steps", bind="query-params", width=180)
+    size = controls.slider("Longest side, pixels", 128, 1920, 320, 32, key="size", width=220)
+    steps = controls.slider("Steps at each size", 1, 50, 10, key="steps", width=180)
     octaves = controls.number("Sizes", "octaves", 1, 8, 4, width=110)
 with st.expander("More knobs, and a film that flies in", icon=":material/tune:"):
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        rate = st.slider(
+        rate = controls.slider(
             "Step size, pixel values",
             0.001,
             0.05,
@@ -46,14 +46,12 @@ with st.expander("More knobs, and a film that flies in", icon=":material/tune:")
             bind="query-params",
             width=190,
         )
-        octave_scale = st.slider(
-            "From size to size, times", 1.1, 2.0, 1.4, 0.1, key="octave_scale", bind="query-params", width=190
-        )
-        jitter = st.slider("Jitter, pixels", 0, 64, 32, key="jitter", bind="query-params", width=190)
+        octave_scale = controls.slider("From size to size, times", 1.1, 2.0, 1.4, 0.1, key="octave_scale", width=190)
+        jitter = controls.slider("Jitter, pixels", 0, 64, 32, key="jitter", width=190)
         seed = controls.number("Seed", "seed", 0, 9999, 0, width=110)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         frames = controls.number("Pictures in the film", "frames", 1, 120, 1, width=170)
-        zoom = st.slider("Zoom between them, share", 0.0, 0.2, 0.05, 0.01, key="zoom", bind="query-params", width=220)
+        zoom = controls.slider("Zoom between them, share", 0.0, 0.2, 0.05, 0.01, key="zoom", width=220)
     st.caption(
         "With more than one picture, each is the middle of the one before, enlarged and dreamt on again; the film is "
         "under Download once it is done."

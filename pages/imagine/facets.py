@@ -24,10 +24,10 @@ frame.need_gradients(net)
 
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     source = controls.choice("Pictures", "pictures", ["that come with the app", "my own"])
-    count = st.slider("Groups", 2, 6, 3, key="groups", bind="query-params", width=160)
+    count = controls.slider("Groups", 2, 6, 3, key="groups", width=160)
     by = controls.choice("Grouped on a map by", "by", list(engine.MAPS))
     preset = controls.one("Rules that keep it readable", "preset", list(PRESETS), width=190)
-    steps = st.slider("Steps", 2, 256, 64, key="steps", bind="query-params", width=180)
+    steps = controls.slider("Steps", 2, 256, 64, key="steps", width=180)
     seed = controls.number("Seed", "seed", 0, 9999, 0, width=110)
 
 

@@ -29,14 +29,12 @@ shown = controls.choice("Show", "view", [STRIP, ONE])
 layer = controls.layer(net, able=lambda found: True, default=middle(net)) if shown == ONE else None
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     count = controls.number("Layers", "count", 2, 12, 6, width=110) if shown == STRIP else 1
-    steps = st.slider("Steps", 2, 400, 30 if shown == STRIP else 60, key="steps", bind="query-params", width=220)
+    steps = controls.slider("Steps", 2, 400, 30 if shown == STRIP else 60, key="steps", width=220)
     seed = controls.number("Seed", "seed", 0, 9999, 0, width=110)
 folded = st.expander("What keeps it a picture, and how it is found", icon=":material/tune:")
 with folded.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-    variation = st.slider(
-        "Weight of the total variation", 0.0, 20.0, 1.0, 0.1, key="variation", bind="query-params", width=210
-    )
-    alpha = st.slider("Weight of the α-norm", 0.0, 20.0, 1.0, 0.1, key="alpha", bind="query-params", width=190)
+    variation = controls.slider("Weight of the total variation", 0.0, 20.0, 1.0, 0.1, key="variation", width=210)
+    alpha = controls.slider("Weight of the α-norm", 0.0, 20.0, 1.0, 0.1, key="alpha", width=190)
     canvas = controls.choice("Change", "canvas", list(CANVASES))
     move = controls.choice("By", "move", list(MOVES))
 

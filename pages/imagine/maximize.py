@@ -48,6 +48,11 @@ ONE, ALL = "one picture", "all channels of a layer"
 shown = controls.choice("Show", "view", [ONE, ALL])
 
 
+def link(key: str) -> str:
+    """A knob's name in the link, which no other page has for something else."""
+    return f"rule_{key}"
+
+
 def usual(preset: str, key: str) -> float:
     """What the preset has, in the form that the slider wants."""
     return type(KNOBS[key][2])(getattr(RECIPES[preset], key))
@@ -55,14 +60,14 @@ def usual(preset: str, key: str) -> float:
 
 def forget() -> None:
     """The knobs go to where the new preset has them."""
-    st.session_state.update({key: usual(st.session_state["preset"], key) for key in KNOBS})
+    st.session_state.update({link(key): usual(st.session_state["preset"], key) for key in KNOBS})
 
 
 where = controls.target(scene, kinds=("class", "unit", "margin")) if shown == ONE else {}
 number = NUMBERS[0]
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     preset = controls.one("Rules that keep it readable", "preset", list(PRESETS), width=190, on_change=forget)
-    steps = st.slider("Steps", 2, 512, 128 if shown == ONE else 64, key="steps", bind="query-params", width=220)
+    steps = controls.slider("Steps", 2, 512, 128 if shown == ONE else 64, key="steps", width=220)
     seed = controls.number("Seed", "seed", 0, 9999, 0, width=110)
     start = controls.one("Start from", "start", list(STARTS), width=150) if shown == ONE else STARTS[0]
     if set(where) == {"class"}:
@@ -110,8 +115,9 @@ def knobs_changed() -> dict[str, float]:
         for key, (label, low, high, by, told) in KNOBS.items():
             if waves and key in OF_PIXELS:
                 continue
-            look = {"key": key, "bind": "query-params", "width": 200, "help": told}
-            value = row.slider(label, low, high, usual(preset, key), by, **look)
+            with row:
+                look = {"key": link(key), "width": 200, "help": told}
+                value = controls.slider(label, low, high, usual(preset, key), by, **look)
             if abs(value - usual(preset, key)) > 1e-9:
                 changed[key] = value
         if waves:

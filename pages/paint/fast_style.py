@@ -85,7 +85,7 @@ if net and mix is None:
 
 
 def of_picture() -> None:
-    side = st.slider(
+    side = controls.slider(
         "Painted at, pixels",
         160,
         1280,
@@ -161,8 +161,8 @@ def onward() -> None:
 
 def of_video() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        side = st.slider("Longer side, pixels", 160, 640, 320, 32, key="video_side", bind="query-params", width=220)
-        seconds = st.slider("Seconds at most", 1, 20, 5, key="seconds", bind="query-params", width=220)
+        side = controls.slider("Longer side, pixels", 160, 640, 320, 32, key="video_side", width=220)
+        seconds = controls.slider("Seconds at most", 1, 20, 5, key="seconds", width=220)
         given = st.file_uploader(
             "A video: MP4, MOV, WebM or another",
             type=["mp4", "mov", "webm", "mkv", "avi"],

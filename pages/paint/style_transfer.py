@@ -50,12 +50,12 @@ def style_picture(label: str, key: str, default: str) -> tuple[str, np.ndarray]:
 
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     chosen = [style_picture("Painted as", "style", SUITED)]
-    steps = st.slider("Steps", 2, 512, 80, key="steps", bind="query-params", width=220)
+    steps = controls.slider("Steps", 2, 512, 80, key="steps", width=220)
     size = controls.number("Longest side, pixels", "size", 64, LARGEST, 192, width=160)
     colours = controls.one("Colours", "colours", list(COLOURS), width=150)
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-    content = st.slider("Weight of what is in it", 0.0, 1.0, 0.15, 0.01, key="content", bind="query-params", width=220)
-    style_size = st.slider("Size of the style", 0.25, 2.0, 1.0, 0.05, key="style_size", bind="query-params", width=220)
+    content = controls.slider("Weight of what is in it", 0.0, 1.0, 0.15, 0.01, key="content", width=220)
+    style_size = controls.slider("Size of the style", 0.25, 2.0, 1.0, 0.05, key="style_size", width=220)
 
 knobs = {"size": size, "steps": steps, "colours": colours, "content": content, "style_size": style_size}
 with st.expander("A second style, layers, and how it is changed", icon=":material/tune:"):
@@ -63,7 +63,7 @@ with st.expander("A second style, layers, and how it is changed", icon=":materia
         if st.checkbox("A second style", key="second", bind="query-params"):
             chosen.append(style_picture("Also painted as", "style2", "gravel"))
             where = controls.one("Where", "regions", list(REGIONS), width=190)
-            share = st.slider("Share of the first", 0.0, 1.0, 0.5, 0.05, key="share", bind="query-params", width=200)
+            share = controls.slider("Share of the first", 0.0, 1.0, 0.5, 0.05, key="share", width=200)
             knobs["shares"] = (share, 1 - share)
             if where != REGIONS[0]:
                 rows, cols = (np.linspace(0, 1, length) for length in scene.picture.shape[:2])
@@ -84,10 +84,8 @@ with st.expander("A second style, layers, and how it is changed", icon=":materia
         knobs["move"] = controls.choice("By", "move", list(MOVES))
         knobs["seed"] = controls.number("Seed", "seed", 0, 9999, 0, width=110)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        knobs["variation"] = st.slider(
-            "Total variation", 0.0, 10.0, 0.0, 0.1, key="variation", bind="query-params", width=220
-        )
-        knobs["dream"] = st.slider("Dream", 0.0, 1.0, 0.0, 0.01, key="dream", bind="query-params", width=220)
+        knobs["variation"] = controls.slider("Total variation", 0.0, 10.0, 0.0, 0.1, key="variation", width=220)
+        knobs["dream"] = controls.slider("Dream", 0.0, 1.0, 0.0, 0.01, key="dream", width=220)
 
 styles = [pixels for _, pixels in chosen]
 told = {key: value for key, value in knobs.items() if key != "regions"}

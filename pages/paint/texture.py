@@ -49,7 +49,7 @@ ONE, ALL, GROWN = "one depth", "depth by depth", "beside growing"
 shown = controls.choice("Show", "view", [ONE, ALL, GROWN])
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     usual = 60 if shown == ALL else 100
-    steps = st.slider("Steps", 2, 512, usual, key="steps", bind="query-params", width=220)
+    steps = controls.slider("Steps", 2, 512, usual, key="steps", width=220)
     size = controls.number("Size, pixels", "size", 32, LARGEST, 128, width=130)
     start = controls.one("Start from", "start", list(STARTS), width=170)
     seed = controls.number("Seed", "seed", 0, 9999, 0, width=110)
@@ -60,7 +60,7 @@ if shown != ALL:
     with st.expander("How it is changed", icon=":material/tune:"), st.container(horizontal=True, gap="medium"):
         knobs["canvas"] = controls.choice("The picture is changed as", "canvas", list(CANVASES))
         knobs["move"] = controls.choice("By", "move", list(MOVES))
-        jitter = st.slider("Shift, pixels", 0, 32, 8, key="jitter", bind="query-params", width=200)
+        jitter = controls.slider("Shift, pixels", 0, 32, 8, key="jitter", width=200)
         knobs["jitter"] = jitter if knobs["move"] == "adam" else 0
 digest = image.digest(scene.pixels)
 far_from = frame.cached(distances)
@@ -144,7 +144,7 @@ def depth_by_depth() -> None:
 
 
 def beside_growing() -> None:
-    window = st.slider("Window of the growing, pixels", 3, 23, 11, 2, key="window", bind="query-params", width=260)
+    window = controls.slider("Window of the growing, pixels", 3, 23, 11, 2, key="window", width=260)
     sample = cut(scene.pixels, longest=size)
     grown = {"size": min(size, 64), "window": window, "seed": seed}
     st.markdown("#### By the network: features that go together")
