@@ -6,6 +6,7 @@ Needs GoogLeNet as `googlenet_imagenet` and SqueezeNet as `squeezenet1_1_imagene
 from __future__ import annotations
 
 import io
+import os
 import shlex
 import subprocess
 import sys
@@ -15,12 +16,28 @@ from pathlib import Path
 from PIL import Image
 
 HERE = Path(__file__).parent
+PAINTINGS = Path(os.environ.get("CONVOSCOPE_SHARED", HERE.parent.parent / "shared"), "paintings")
 HEIGHT, GAP = 224, 6  # pixels
 GOOGLENET, SQUEEZENET = "--net googlenet_imagenet", "--net squeezenet1_1_imagenet"
+FOUR = ("1,0,0,0", "0,1,0,0", "0,0,1,0", "0,0,0,1")  # each style alone
+LAYERS = [f"/features/features.{layer}_output_0" for layer in ("1/Relu", "4/Concat", "7/Concat", "10/Concat")]
 GALLERY = {  # file → commands, whose pictures stand side by side
     "gallery_maximize.jpg": [
         f'maximize {GOOGLENET} --image china --class "{name}" --steps 256'
         for name in ("flamingo", "goldfish", "ladybug", "pirate")
+    ],
+    "gallery_deepdream.jpg": [
+        f"deepdream {GOOGLENET} --image china --picture china --size 400",
+        f"deepdream {GOOGLENET} --image cat --picture cat --size 400",
+    ],
+    "gallery_style.jpg": [
+        f"style-transfer {SQUEEZENET} --image {image} --style {PAINTINGS}/{style}.jpg --size 256"
+        for image, style in (("china", "starry_night_van_gogh"), ("astronaut", "wave_hokusai"))
+    ],
+    "gallery_fast_style.jpg": [f"fast-style --image china --mix {mix}" for mix in FOUR],
+    "gallery_inversion.jpg": [f"inversion {SQUEEZENET} --image cat --layer {layer}" for layer in LAYERS],
+    "gallery_texture.jpg": [
+        f"texture {SQUEEZENET} --image gravel --depth {depth} --size 224" for depth in (1, 2, 3, 4)
     ],
 }
 

@@ -42,6 +42,7 @@ def style_transfer(
     image: np.ndarray,
     style: np.ndarray | str | Sequence[np.ndarray],
     *,
+    picture: str | None = None,
     size: int = 256,
     steps: int = 120,
     stages: int = 2,
@@ -63,17 +64,18 @@ def style_transfer(
     """The picture, painted as the style.
 
     image: (H, W, C) pixels of any size. style: a picture (H, W, C), several of them, or samples or files by name, with
-    commas between. size: of the result's longest side, in pixels, about: sides are rounded to multiples of the net's
-    coarsest stride. steps: of all stages together. stages: sizes that it goes through, each twice the one before and
-    begun from its result. content: weight of the likeness to the picture, that of the style's being 1. content_layer:
-    where it is measured; by default at the third finest of the resolutions. layers: where the style is measured; by
-    default the last of each resolution (`gram.scales`), up to the fourth. style_size: the style's longest side, as a
-    share of the result's. shares: how much each style counts. regions: (H, W) in [0, 1] as large as image, one for each
-    style: where it is to be met. colours: one of COLOURS; "luminance" paints the greys alone and takes all colour from
-    the picture, "histogram" gives the style the picture's mean colours and their covariance before it is looked at.
-    variation: weight of the total variation. dream: weight of what DeepDream climbs, the energy of `dream_layer` (by
-    default the content layer), as a share of the picture's own. start: one of STARTS. canvas: "waves" or "pixels".
-    move: "adam" or "lbfgs". seed: of the noise.
+    commas between. picture: a sample's name or a file whose whole is painted in place of image, of which the command
+    line only gives what the network sees. size: of the result's longest side, in pixels, about: sides are rounded to
+    multiples of the net's coarsest stride. steps: of all stages together. stages: sizes that it goes through, each
+    twice the one before and begun from its result. content: weight of the likeness to the picture, that of the
+    style's being 1. content_layer: where it is measured; by default at the third finest of the resolutions. layers:
+    where the style is measured; by default the last of each resolution (`gram.scales`), up to the fourth. style_size:
+    the style's longest side, as a share of the result's. shares: how much each style counts. regions: (H, W) in [0,
+    1] as large as image, one for each style: where it is to be met. colours: one of COLOURS; "luminance" paints the
+    greys alone and takes all colour from the picture, "histogram" gives the style the picture's mean colours and
+    their covariance before it is looked at. variation: weight of the total variation. dream: weight of what DeepDream
+    climbs, the energy of `dream_layer` (by default the content layer), as a share of the picture's own. start: one of
+    STARTS. canvas: "waves" or "pixels". move: "adam" or "lbfgs". seed: of the noise.
     Returns Climb; its scores are the weighed distances in percent, below 0.
     Raises UnknownLayer, NoGradient, ValueError.
     """
@@ -86,6 +88,7 @@ def style_transfer_steps(
     image: np.ndarray,
     style: np.ndarray | str | Sequence[np.ndarray],
     *,
+    picture: str | None = None,
     size: int = 256,
     steps: int = 120,
     stages: int = 2,
@@ -106,22 +109,24 @@ def style_transfer_steps(
             raise ValueError(f"{value!r} is none of {', '.join(allowed)}.")
     if not 1 <= size <= LARGEST:
         raise ValueError(f"A picture of {size} pixels cannot be painted; 1 to {LARGEST} can.")
+    if picture is not None:
+        (image,) = opened(picture)
     if regions := knobs.get("regions"):
         wrong = [np.shape(mask) for mask in regions if np.shape(mask) != image.shape[:2]]
         if wrong:
             raise ValueError(f"A mask of {wrong[0]} does not fit a picture of {image.shape[:2]}; make it as large.")
     grey = colours == "luminance" and net.channels == 3
-    picture, styles = coloured(net, image), [coloured(net, each) for each in opened(style)]
+    subject, styles = coloured(net, image), [coloured(net, each) for each in opened(style)]
     if grey:
-        styles = [as_grey(each, picture) for each in styles]
+        styles = [as_grey(each, subject) for each in styles]
     elif colours == "histogram" and net.channels == 3:
-        styles = [recoloured(each, picture) for each in styles]
+        styles = [recoloured(each, subject) for each in styles]
     climb = resume
     for side, end in _stages(size, steps, stages):
         done = 0 if climb is None else len(climb.scores)
         if end <= done:
             continue
-        content = scaled(picture, side, least=1, multiple=multiple(net))
+        content = scaled(subject, side, least=1, multiple=multiple(net))
         shape = content.shape[:2]
         seen = np.broadcast_to((content @ pictures.LUMA)[..., None], content.shape) if grey else content
         target = wanted(net, seen, styles, side, **knobs)

@@ -41,9 +41,8 @@ with st.expander("More knobs, and a film that flies in", icon=":material/tune:")
             0.05,
             0.01,
             0.001,
-            "%.3f",
+            format="%.3f",
             key="rate",
-            bind="query-params",
             width=190,
         )
         octave_scale = controls.slider("From size to size, times", 1.1, 2.0, 1.4, 0.1, key="octave_scale", width=190)

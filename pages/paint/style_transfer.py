@@ -11,7 +11,7 @@ from engine import image, samples
 from engine.gram import scaled, scales
 from engine.image import NotAPicture
 from engine.net import UnknownLayer
-from engine.style_transfer import COLOURS, LARGEST, STARTS, style_transfer_steps
+from engine.style_transfer import COLOURS, LARGEST, STARTS, style_transfer, style_transfer_steps
 from engine.texture import CANVASES, MOVES
 from ui import controls, frame, studio
 
@@ -76,7 +76,7 @@ with st.expander("A second style, layers, and how it is changed", icon=":materia
     default = found[:4]
     layers = controls.several("Layers of the style", "style_layers", maps, default) or default
     content_layer = controls.one("Layer of the content", "content_layer", maps, default[min(2, len(default) - 1)])
-    knobs |= {"layers": layers, "content_layer": content_layer}
+    knobs |= {"layers": None if layers == default else layers, "content_layer": content_layer}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         knobs["stages"] = controls.number("Stages, each twice as large", "stages", 1, 5, 2, width=210)
         knobs["start"] = controls.one("Start from", "start", list(STARTS), width=150)
@@ -120,7 +120,11 @@ recipe = {
     **told,
     **({"regions": masked} if masked else {}),
 }
-with st.expander("Reproduce in Python", icon=":material/terminal:"):
+plain = len(chosen) == 1 and knobs["layers"] is None  # what the command line can say, too
+
+
+def in_python() -> None:
+    """The code that gives the same, where a command cannot."""
     load = lambda name, own: f"samples.load({name!r})" if name in samples.SAMPLES else f'image.load("{own}")'  # noqa: E731
     names = [load(name, "your-style.jpg") for name, _ in chosen]
     options = [f"    {key}={value!r}," for key, value in told.items() if value is not None]
@@ -136,8 +140,25 @@ with st.expander("Reproduce in Python", icon=":material/terminal:"):
         *(["    regions=[first, second],  # (H, W) in [0, 1], as large as the picture"] if masked else []),
         ")",
     ]
-    st.code("\n".join(code), language="python")
+    with st.expander("Reproduce in Python", icon=":material/terminal:"):
+        st.code("\n".join(code), language="python")
+
+
+def mine(name: str, file: str) -> str:
+    """A sample by its name; an upload by a name that stands for the user's file."""
+    return name if name in samples.SAMPLES else file
+
+
+if not plain:
+    in_python()
 frame.foot(
+    style_transfer if plain else None,
+    scene,
+    knobs={
+        "style": mine(chosen[0][0], "your-style.jpg"),
+        "picture": mine(scene.picture_name, "your-picture.jpg"),
+        **told,
+    },
     downloads=studio.downloads(job, "style", recipe),
     explained="""
 Two numbers are brought down together. *What is in it*: how far the features of one deeper layer are from the picture's,
