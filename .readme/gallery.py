@@ -31,8 +31,8 @@ GALLERY = {  # file → commands, whose pictures stand side by side
         f"deepdream {GOOGLENET} --image cat --picture cat --size 400",
     ],
     "gallery_style.jpg": [
-        f"style-transfer {SQUEEZENET} --image {image} --style {PAINTINGS}/{style}.jpg --size 256"
-        for image, style in (("china", "starry_night_van_gogh"), ("astronaut", "wave_hokusai"))
+        f"style-transfer {SQUEEZENET} --image china --picture china --style {PAINTINGS}/{style}.jpg --size 256"
+        for style in ("starry_night_van_gogh", "kandinsky", "la_cafe_van_gogh")
     ],
     "gallery_fast_style.jpg": [f"fast-style --image china --mix {mix}" for mix in FOUR],
     "gallery_inversion.jpg": [f"inversion {SQUEEZENET} --image cat --layer {layer}" for layer in LAYERS],

@@ -177,4 +177,7 @@ here waves are changed by L-BFGS, which comes nearer at late layers, and pixels 
 
 Source: [Mahendran & Vedaldi 2014](https://arxiv.org/abs/1412.0035).
 """
-strip() if shown == STRIP else one_layer()
+if shown == STRIP:
+    strip()
+else:
+    one_layer()

@@ -101,7 +101,7 @@ job = studio.make(
     (image.digest(scene.picture), *map(image.digest, styles), repr(told), masked),
     lambda resume: style_transfer_steps(net, scene.picture, styles, resume=resume, **knobs),
     score="% off, weighed",
-    before=("The picture", scaled(scene.picture, size, least=1)),
+    before=("Yours", scaled(scene.picture, size, least=1)),
 )
 st.caption(
     "One step of a larger picture takes longer in proportion to its pixels. How the picture is like at a first, coarse "
