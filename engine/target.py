@@ -109,24 +109,19 @@ def number(net: Net, image: np.ndarray, target: Target | int) -> float:
 
 
 # What pictures are made for -------------------------------------------------------------------------------------------
-# These read the Twin's tensors only; they are for the loop in engine/optimize.py.
+# For the loop in engine/optimize.py.
 
 
-def units(net: Net, layer: str, channels: Sequence[int], *, centre: bool = False) -> Target:
-    """Of a batch as long as `channels`: of the b-th picture the b-th channel, its mean or its neuron in the middle.
-
-    Raises UnknownLayer.
-    """
-    height, width = net.layer(layer).shape[1:]
-    place = (height // 2, width // 2) if centre else (None, None)
-    each = [unit(net, layer, channel, *place) for channel in channels]
+def units(net: Net, layer: str, channels: Sequence[int]) -> Target:
+    """Of a batch as long as `channels`: of the b-th picture the b-th channel's mean. Raises UnknownLayer."""
+    for channel in channels:
+        unit(net, layer, channel)  # refuses one out of range
 
     def value(values: Mapping[str, Any]) -> Any:
         maps = values[layer].reshape(len(values[layer]), net.layer(layer).shape[0], -1)
-        picked = maps[range(len(channels)), list(channels)]
-        return picked[:, place[0] * width + place[1]] if centre else picked.mean(1)
+        return maps[range(len(channels)), list(channels)].mean(1)
 
-    return Target((layer,), value, f"{len(each)} channels of {layer}")
+    return Target((layer,), value, f"{len(channels)} channels of {layer}")
 
 
 def direction(net: Net, layer: str, weights: Mapping[int, float]) -> Target:

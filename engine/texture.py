@@ -27,7 +27,7 @@ CANVASES = ("waves", "pixels")
 MOVES = ("adam", "lbfgs")
 LARGEST = 1024  # pixels along the longest side
 PIXELS = 2.0  # how much the pixels' neighbourhoods count beside one layer
-MEMORY = 512 * 2**20  # bytes that L-BFGS may remember
+MEMORY = 128 * 2**20  # bytes that L-BFGS may remember
 
 
 def texture(

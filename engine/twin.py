@@ -138,7 +138,8 @@ class Kernels:
     """A convolution's frozen weights in the order in which oneDNN reads them, forwards and, where there are, backwards.
 
     Putting them into that order takes as long as the convolution itself where there are many weights and few places.
-    around: the padding of the way back. phases: see `phased`; 1 where it has none.
+    The order is the best for maps of one size, and at others can cost ten times what it saves.
+    size: (H, W) of these maps. around: the padding of the way back. phases: see `phased`; 1 where it has none.
     """
 
     weight: torch.Tensor  # (O, I, h, w), as the graph has it
@@ -148,11 +149,13 @@ class Kernels:
     forwards: torch.Tensor
     backwards: torch.Tensor | None
     around: list[int]
+    size: tuple[int, int]
     phases: int = 1
 
     def suits(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> bool:
-        """Whether this is the convolution that is asked for: a caller may have put other weights into the graph."""
-        return weight is self.weight and bias is self.bias and x.dtype == torch.float32 and x.device.type == "cpu"
+        """Whether this is the convolution that is asked for: a caller may have put in other weights or another size."""
+        same = weight is self.weight and bias is self.bias and tuple(x.shape[2:]) == self.size
+        return same and x.dtype == torch.float32 and x.device.type == "cpu"
 
 
 def pack(node: Node, graph: Graph, constants: Mapping[str, torch.Tensor]) -> Kernels | None:
@@ -180,7 +183,8 @@ def pack(node: Node, graph: Graph, constants: Mapping[str, torch.Tensor]) -> Ker
         phases = strides[0]
         turned, around = phased(weight, phases, pads[:2])
         backwards = order(turned, around, ones, ones, 1, list(shapes[1]))
-    return Kernels(weight, bias, strides, pads[:2], forwards, backwards, around, phases)
+    size = tuple(shapes[0][2:])
+    return Kernels(weight, bias, strides, pads[:2], forwards, backwards, around, size, phases)
 
 
 def phased(weight: torch.Tensor, stride: int, pads: list[int]) -> tuple[torch.Tensor, list[int]]:

@@ -14,7 +14,7 @@ from engine import image
 from engine.maximize import RECIPES, maximize
 from engine.net import softmax
 from engine.target import measure, unit
-from ui import frame
+from ui import frame, jobs
 
 
 @pytest.fixture
@@ -78,3 +78,16 @@ def test_all_channels_of_a_layer_are_sheets_of_tiles():
     assert [chart.alt for chart in charts(at)][1:] == [
         f"Pictures that excite channels {first} to {first + 7} most; a click makes one in full." for first in (0, 8, 16)
     ]
+
+
+def test_run_again_has_its_film_and_can_be_continued(given):
+    at = opened("maximize", net="digits", steps=3, seed=4321)
+    assert fine(at)
+    first = given["maximize.gif"]
+    at.button(key="again_maximize").click()
+    assert fine(run(at))
+    assert given["maximize.gif"] == first
+    line = jobs.line(scene(at).net.engine)
+    (job,) = (job for job in line.jobs.values() if job.key[1] == "maximize" and 4321 in job.key[2])
+    assert job.resume is not None
+    assert job.film.count == 3

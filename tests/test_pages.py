@@ -419,6 +419,15 @@ def uploaded(data: bytes, page: str = "home", name: str = "mine.png", **link: ob
 PHOTO = small.picture((30, 50))
 
 
+@pytest.mark.parametrize("shape", [(1, 4000), (8, 8)])
+@pytest.mark.parametrize("page", [name for name in PAGES if short(name)])
+def test_pictures_are_made_of_a_thin_and_of_a_tiny_one_or_it_is_said_why_not(page, shape):
+    at = uploaded(image.to_png(small.picture(shape)), page, net="digits", **short(page))
+    assert not at.exception, [each.value for each in at.exception]
+    for error in at.error:
+        assert re.fullmatch(r"[A-Z].*\.", error.value)
+
+
 def test_an_upload_is_shown_on_every_page():
     at = uploaded(image.to_png(PHOTO), net="digits")
     for page in PAGES:

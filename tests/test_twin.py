@@ -779,3 +779,15 @@ def test_a_linear_layers_gradient_leaves_out_closed_units_and_nothing_else(batch
     after = torch.from_numpy(f(batch, 9)) * {"none": 1, "some": torch.arange(9) % 3 == 1, "all": 0}[closed]
     (found,) = torch.autograd.grad(OPS["Gemm"](x, weight, transB=1), x, after)
     torch.testing.assert_close(found, after @ weight)
+
+
+def test_kernels_are_only_used_at_the_size_that_they_were_packed_for(tiny):
+    """At another one their order can cost ten times what it saves; the numbers are those of the plain convolution."""
+    if not twin.ONEDNN:
+        pytest.skip("This torch packs no kernels.")
+    kernels, rest = tiny.twin.packed["conv1"], ["w1", "b1"]
+    given = [tiny.twin.constants[each] for each in rest]
+    own = torch.rand(2, 3, *nets.SIZE)
+    assert kernels.suits(own, *given)
+    assert not kernels.suits(own[:, :, :-1], *given)
+    assert not kernels.suits(own[..., :-3], *given)

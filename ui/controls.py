@@ -163,8 +163,7 @@ def slider(
     value = st.session_state.get(key)
     if value is not None and (type(value) is not type(default) or not low <= value <= high):
         st.session_state.pop(key)
-    look["bind"] = "query-params"
-    return st.slider(label, low, high, default, step, key=key, **look)
+    return st.slider(label, low, high, default, step, key=key, bind="query-params", **look)
 
 
 def cell(label: str, key: str, rows: int, cols: int, otherwise: str) -> tuple[int, int] | None:

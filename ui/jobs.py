@@ -26,7 +26,7 @@ from engine.zoo import FetchFailed
 
 log = logging.getLogger(__name__)
 
-KEPT_FILMS = 6  # of these, runs that made pictures: each holds a film, and what it takes to go on
+KEPT_FILMS = 16  # of these, runs that made pictures: each holds a film, and what it takes to go on
 KEPT = 64  # finished jobs whose results wait for their people to come back
 TICK = 0.8  # seconds between two looks at a run: drawing takes time from it, and a slow browser must not fall behind
 # What the engine raises for people to read; anything else is a defect of ours.
@@ -248,5 +248,6 @@ def _bar(queue: Line, job: Job) -> None:
             queue.go_on(job)
             st.rerun()
     elif st.button("Run again", key=f"again_{job.key[1]}", icon=":material/replay:"):
-        queue.submit(job.session, job.key[1], job.key[2], job.steps, again=True)
+        name, knobs = job.key[1:]
+        queue.submit(job.session, name, knobs, job.steps, again=True, resume=job.resume, picture=job.picture)
         st.rerun()

@@ -71,6 +71,8 @@ def still(pixels: np.ndarray, width: int = charts.PANEL) -> None:
     """A picture (H, W, 1 or 3), as wide as a panel; a small one is enlarged without smoothing."""
     pixels = pixels if pixels.shape[2] == 3 else pixels.repeat(3, 2)
     large = charts.enlarge(pixels, width) if pixels.shape[1] < width else pixels
+    if large.shape[0] * width < large.shape[1]:  # would be shown in no row at all
+        large = large.repeat(-(-large.shape[1] // (width * large.shape[0])), 0)
     st.image(image.to_png(large), width=width)
 
 

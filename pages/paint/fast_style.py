@@ -1,6 +1,6 @@
 """Fast style: What does this look like painted in one pass?
 
-A style network was trained once, for an hour, to do what style transfer does in hundreds of steps; from then on a
+A style network was trained once to do what style transfer does in hundreds of steps; from then on a
 picture costs one forward pass, and a video becomes possible. The sliders mix the styles that one network knows.
 Sources: Johnson 2016, Dumoulin 2016.
 """
@@ -92,7 +92,6 @@ def of_picture() -> None:
         640,
         32,
         key="side",
-        bind="query-params",
         width=charts.PANEL,
         help="The longer side while it is painted. Strokes are so many pixels wide: small is broad, large is fine.",
     )
@@ -153,9 +152,7 @@ def reproduce(side: int) -> None:
 
 
 def onward() -> None:
-    slow = frame.PAGES / "paint" / "style_transfer.py"
-    if slow.exists():
-        frame.onward("paint", "style_transfer", "What do hundreds of steps make of it?")
+    frame.onward("paint", "style_transfer", "What do hundreds of steps make of it?")
     frame.onward("look", "activations", "What does a network see in it?")
 
 

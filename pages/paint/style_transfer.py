@@ -87,6 +87,11 @@ with st.expander("A second style, layers, and how it is changed", icon=":materia
         knobs["variation"] = controls.slider("Total variation", 0.0, 10.0, 0.0, 0.1, key="variation", width=220)
         knobs["dream"] = controls.slider("Dream", 0.0, 1.0, 0.0, 0.01, key="dream", width=220)
 
+try:
+    before = scaled(scene.picture, size, least=1)
+except ValueError as error:
+    st.error(str(error), icon=":material/broken_image:")
+    st.stop()
 styles = [pixels for _, pixels in chosen]
 told = {key: value for key, value in knobs.items() if key != "regions"}
 masked = bool(knobs.get("regions")) and where
@@ -101,7 +106,7 @@ job = studio.make(
     (image.digest(scene.picture), *map(image.digest, styles), repr(told), masked),
     lambda resume: style_transfer_steps(net, scene.picture, styles, resume=resume, **knobs),
     score="% off, weighed",
-    before=("Yours", scaled(scene.picture, size, least=1)),
+    before=("Yours", before),
 )
 st.caption(
     "One step of a larger picture takes longer in proportion to its pixels. How the picture is like at a first, coarse "

@@ -92,7 +92,7 @@ def layer_by_layer(climb, complete: bool) -> None:
     ]
     table = pd.DataFrame(rows).assign(low=np.nan, high=np.nan)
     st.altair_chart(
-        charts.dots(table, x_title="squared distance, % of the texture's own"),
+        charts.dots(table, x_title="squared distance, %"),
         width="stretch",
         key="far",
         alt="How far each layer's Gram matrix is from the texture's, in percent.",
