@@ -149,7 +149,7 @@ def move_of(move: str, canvas: str, numbers: int) -> Move:
         raise ValueError(f"There is no move {move!r}; choose one of {', '.join(MOVES)}.")
     if move == "lbfgs":
         return optimize.by_lbfgs(history=int(np.clip(MEMORY // (8 * numbers), 2, 20)))
-    return optimize.by_adam(0.05 if canvas == "waves" else 0.02)
+    return optimize.by_adam(0.05 if canvas == "waves" else 0.01)
 
 
 def beginning(source: np.ndarray, size: int, paper: Canvas, start: str, seed: int):
