@@ -44,7 +44,7 @@ def export(module: nn.Module, path: str | Path, metadata: Metadata, *, channels:
     if metadata.input_size is None:
         raise ValueError("The metadata states no input_size, which the graph is made for.")
     shape = (channels, *metadata.input_size)
-    model = _trace(module, shape)
+    model = trace(module, shape)
     write(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,8 +57,13 @@ def export(module: nn.Module, path: str | Path, metadata: Metadata, *, channels:
         unfinished.unlink(missing_ok=True)
 
 
-def _trace(module: nn.Module, shape: tuple[int, int, int]) -> onnx.ModelProto:
-    """The module as an ONNX graph from INPUT (B, *shape) to OUTPUT, renamed and cleaned."""
+def trace(
+    module: nn.Module, shape: tuple[int, int, int], *, inputs: str = INPUT, outputs: str = OUTPUT
+) -> onnx.ModelProto:
+    """The module as an ONNX graph from `inputs` (B, *shape) to `outputs`, its tensors named after the module's parts.
+
+    Nothing is compared and nothing written. Raises ExportFailed.
+    """
     if not all(weights.is_contiguous() for weights in module.parameters()):
         # From weights with channels last, as after fast training, a plain flatten becomes arithmetic with strides.
         module = copy.deepcopy(module).to(memory_format=torch.contiguous_format)
@@ -68,8 +73,8 @@ def _trace(module: nn.Module, shape: tuple[int, int, int]) -> onnx.ModelProto:
             (torch.zeros(TRACED, *shape),),
             dynamo=True,
             external_data=False,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
+            input_names=[inputs],
+            output_names=[outputs],
             dynamic_shapes=({0: "batch"},),
             verbose=False,
         )
@@ -77,7 +82,7 @@ def _trace(module: nn.Module, shape: tuple[int, int, int]) -> onnx.ModelProto:
         raise ExportFailed(f"PyTorch's exporter cannot write {type(module).__name__} as ONNX.") from error
     graph = program.model.graph
     if len(graph.outputs) != 1:
-        raise ExportFailed(f"{type(module).__name__} returns {len(graph.outputs)} tensors; one, the logits, is needed.")
+        raise ExportFailed(f"{type(module).__name__} returns {len(graph.outputs)} tensors; one, {outputs}, is needed.")
     if isinstance(graph.inputs[0].shape[0], int):
         raise ExportFailed(f"{type(module).__name__} works for a batch of {graph.inputs[0].shape[0]} only.")
     _rename(graph, module)

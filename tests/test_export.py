@@ -169,8 +169,8 @@ def test_a_module_that_makes_no_classifier_is_refused(function, tmp_path):
 def test_a_file_that_computes_something_else_is_not_kept(module, tmp_path, monkeypatch):
     export(module, tmp_path / "net.onnx", METADATA)
     good = (tmp_path / "net.onnx").read_bytes()
-    trace, other = exports._trace, Residual().eval()
-    monkeypatch.setattr(exports, "_trace", lambda module, shape: trace(other, shape))
+    trace, other = exports.trace, Residual().eval()
+    monkeypatch.setattr(exports, "trace", lambda module, shape: trace(other, shape))
     with pytest.raises(ExportFailed, match="differ"):
         export(module, tmp_path / "net.onnx", METADATA)
     assert (tmp_path / "net.onnx").read_bytes() == good
