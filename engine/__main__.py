@@ -317,21 +317,15 @@ def fast_style(
     click.echo(f"{step.result.frames} frames, {step.result.rate:.4g} a second.")
 
 
-def _recipe(function: Callable) -> Callable:
-    """The numbers of engine/train_style.py's Recipe as options; that module imports torch, which others can spare."""
-    for name, default, text in reversed((
-        ("steps", 4000, "Of training."),
-        ("size", 128, "Side of the squares that are painted in training, in pixels."),
-        ("style-size", 256, "Shorter side that the paintings are scaled to; strokes scale along."),
-        ("batch", 4, "Pictures a step."),
-        ("rate", 3e-3, "Adam's learning rate at the beginning."),
-        ("content", 1.0, "How much it counts that the photograph can be told."),
-        ("style", 6.0, "How much, that it looks like the painting."),
-        ("smooth", 0.2, "How much, that neighbouring pixels are alike."),
-        ("seed", 0, "Of the weights, and of what is drawn."),
-    )):  # fmt: skip
-        function = click.option(f"--{name}", default=default, show_default=True, help=text)(function)
-    return function
+def _recipe(*numbers: tuple[str, float | str, str]) -> Callable:
+    """The fields of a training's Recipe as options; its module imports torch, which others can spare."""
+
+    def with_options(function: Callable) -> Callable:
+        for name, default, text in reversed(numbers):
+            function = click.option(f"--{name}", default=default, show_default=True, help=text)(function)
+        return function
+
+    return with_options
 
 
 @main.command()
@@ -341,7 +335,17 @@ def _recipe(function: Callable) -> Callable:
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The ONNX file to write.")
 @click.option("--source", default="", help="What the file is to say of where it comes from.")
 @click.option("--licence", default="", help="And of its licence.")
-@_recipe
+@_recipe(
+    ("steps", 4000, "Of training."),
+    ("size", 128, "Side of the squares that are painted in training, in pixels."),
+    ("style-size", 256, "Shorter side that the paintings are scaled to; strokes scale along."),
+    ("batch", 4, "Pictures a step."),
+    ("rate", 3e-3, "Adam's learning rate at the beginning."),
+    ("content", 1.0, "How much it counts that the photograph can be told."),
+    ("style", 6.0, "How much, that it looks like the painting."),
+    ("smooth", 0.2, "How much, that neighbouring pixels are alike."),
+    ("seed", 0, "Of the weights, and of what is drawn."),
+)
 def train_style(styles: str, data: Path, loss: str, out: Path, source: str, licence: str, **recipe: Any) -> None:
     """Train a network that paints every picture in the style of a few paintings, in one pass.
 
@@ -374,6 +378,64 @@ def train_style(styles: str, data: Path, loss: str, out: Path, source: str, lice
             raise
     training.export_style(step.result.painter, list(paintings), out, source=source, licence=licence)
     click.echo(f"{out}: {len(paintings)} style(s), {step.result.pictures:,} pictures painted in training.")
+
+
+@main.command()
+@click.option("--net", required=True, metavar="NET", help="The network whose layer is to be decoded.")
+@click.option("--data", required=True, type=click.Path(exists=True, path_type=Path), help="A folder or Parquet file.")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The ONNX file to write.")
+@click.option("--source", default="", help="What the file is to say of where it comes from.")
+@click.option("--licence", default="", help="And of its licence.")
+@_recipe(
+    ("steps", 6000, "Of training."),
+    ("layer", "", "Whose values are decoded.  [default: the last map before pooling]"),
+    ("channels", 256, "Behind the code; each doubling of rows and columns halves them."),
+    ("share", 0.6, "Side of the squares in training, as a share of the network's own."),
+    ("fine", 0.15, "Share of the steps, at the end, at the network's own size."),
+    ("batch", 8, "Pictures a step."),
+    ("rate", 1e-3, "Adam's learning rate at the beginning."),
+    ("pixel", 4.0, "How much it counts how far the pixels are off."),
+    ("edge", 2.0, "How much, how far the differences of neighbouring pixels are off."),
+    ("feature", 1.0, "How much, how far off what the network says of them is."),
+    ("seed", 0, "Of the weights, and of what is drawn."),
+)
+def train_decoder(net: str, data: Path, out: Path, source: str, licence: str, **recipe: Any) -> None:
+    """Train a network that draws the picture of which a layer's values are those: a prior for maximization.
+
+    DATA holds the photographs to learn on. A run that was broken off goes on where it last reported: its weights lie
+    beside OUT, with the suffix .pt; with --steps of no more than those done, they are written down as they are, and so
+    they are on Ctrl-C. The losses lie there, too, with the suffix .csv. Put OUT into the folder `decoders` of the cache
+    (`python -m engine nets` says where), and the app finds it.
+    """
+    from engine import train_decoder as training
+    from engine.train_style import encoded, note
+
+    encoder, pictures, step = Net(nets.find(net)), encoded(data), None
+    checkpoint, log = out.with_suffix(".pt"), out.with_suffix(".csv")
+    if not checkpoint.exists():
+        log.unlink(missing_ok=True)  # of another training
+    out.parent.mkdir(parents=True, exist_ok=True)
+    chosen = training.Recipe(**recipe)
+    try:
+        for step in command.shown(
+            training.train_decoder(encoder, pictures, chosen, checkpoint=checkpoint), "train-decoder"
+        ):
+            note(log, step.result)
+    except KeyboardInterrupt:
+        if step is None:
+            raise
+    told = f"{step.result.pictures:,} pictures decoded in training ({step.index:,} steps of {chosen.steps:,})."
+    training.export_decoder(
+        step.result.decoder,
+        encoder,
+        chosen.layer or encoder.last_map,
+        training.codes(encoder, pictures, chosen.layer or encoder.last_map),
+        out,
+        source=source,
+        licence=licence,
+        training=told,
+    )
+    click.echo(f"{out}: {told}")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ network says of them is off, at several layers: the latter forgives a texture th
 picture need not be a blur (1602.02644, equations 3 and 4).
 
 What departs: no adversarial loss; the features compared are those of the same network that is decoded, along its trunk;
-each is relative to what there is; nearest neighbours and a convolution in place of transposed convolutions (Odena
-2016), and at the end of all a convolution that makes four pixels at a time (Shi et al. 2016, arXiv:1609.05158).
+each is relative to what there is; nearest neighbours and a convolution in place of transposed convolutions (Odena 2016); and
+pixels are compared with their neighbours, too (Mathieu et al. 2015, arXiv:1511.05440, equation 6), because no feature
+behind a convolution of stride 2 minds a pattern of every other pixel.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Recipe:
     layer: whose values are decoded, or "" for the last one before pooling. channels: of the stage behind the code; each
     doubling of rows and columns halves them. share: side of the squares that it is trained on, as a share of the
     network's own. fine: share of the steps, at the end, that see the network's own size. batch: pictures a step. rate:
-    Adam's, which falls to nothing along half a cosine. pixel, feature: weights of the two losses. seed: of the weights,
+    Adam's, which falls to nothing along half a cosine. pixel, edge, feature: weights of the three losses. seed: of the weights,
     and with the step's number of everything that is drawn.
     """
 
@@ -60,6 +61,7 @@ class Recipe:
     batch: int = 8
     rate: float = 1e-3
     pixel: float = 4.0
+    edge: float = 2.0
     feature: float = 1.0
     seed: int = 0
 
@@ -104,13 +106,14 @@ class Decoder(nn.Module):
             nn.Sequential(Stage(before, after), Stage(after, after)) if number < 3 else Stage(before, after)
             for number, (before, after) in enumerate(itertools.pairwise(widths), 1)
         )
-        self.last = nn.Conv2d(widths[-1], 4 * channels, 3, padding=1)
+        self.fine = Stage(widths[-1], NARROWEST // 2)
+        self.last = nn.Conv2d(NARROWEST // 2, channels, 3, padding=1)
 
     def forward(self, code: torch.Tensor) -> torch.Tensor:
         x = self.first(code * self.scale)
         for stage in self.up:
             x = stage(F.interpolate(x, scale_factor=2, mode="nearest"))
-        return torch.sigmoid(F.pixel_shuffle(self.last(x), 2))
+        return torch.sigmoid(self.last(self.fine(F.interpolate(x, scale_factor=2, mode="nearest"))))
 
 
 def doublings(encoder: Net, layer: str) -> int:
@@ -136,13 +139,15 @@ def loss_layers(encoder: Net, layer: str) -> list[str]:
 
 
 def losses(encoder: Net, layers: Sequence[str], given: Mapping[str, torch.Tensor], pixels, decoded) -> dict:
-    """ "pixel" and "feature", a number each, differentiable in `decoded`.
+    """ "pixel", "edge" and "feature", a number each, differentiable in `decoded`.
 
     given: what the network says of the pictures, at `layers`. pixels, decoded: (B, C, H, W).
     """
     said = encoder.twin(decoded, layers)
     feature = sum(relative(said[name], given[name]) for name in layers) / len(layers)
-    return {"pixel": (decoded - pixels).abs().mean(), "feature": feature}
+    off = decoded - pixels
+    edge = off.diff(dim=2).abs().mean() + off.diff(dim=3).abs().mean()
+    return {"pixel": off.abs().mean(), "edge": edge, "feature": feature}
 
 
 # Training -------------------------------------------------------------------------------------------------------------
@@ -171,7 +176,7 @@ def train_decoder(
     optimizer = torch.optim.Adam(decoder.parameters(), recipe.rate, betas=(0.9, 0.98))
     start = _restore(checkpoint, decoder, optimizer, encoder, recipe) if checkpoint and checkpoint.exists() else 0
     layers = loss_layers(encoder, layer)
-    weights = {"pixel": recipe.pixel, "feature": recipe.feature}
+    weights = {"pixel": recipe.pixel, "edge": recipe.edge, "feature": recipe.feature}
     sums, counted = dict.fromkeys(weights, 0.0), 0
     if start >= recipe.steps:
         yield Step(recipe.steps, recipe.steps, Progress(decoder.eval(), {}, start * recipe.batch))
@@ -208,9 +213,9 @@ def _size(encoder: Net, times: int, recipe: Recipe, step: int) -> int:
 
 
 def codes(encoder: Net, data: Sequence[bytes], layer: str) -> dict[str, np.ndarray]:
-    """Of each of a layer's channels, over pictures and places: "mean", "spread" (root mean square) and "most", (C,).
+    """(C,) "mean", "spread" (root mean square), "least" and "most" of a layer's channels, over pictures and places.
 
-    most: what all but a thousandth of its values stay below. Of evenly spaced pictures, no more than COUNTED.
+    least, most: what all but a thousandth of the values stay above and below. Of no more than COUNTED pictures.
     """
     from engine import image
 
@@ -224,6 +229,7 @@ def codes(encoder: Net, data: Sequence[bytes], layer: str) -> dict[str, np.ndarr
     return {
         "mean": values.mean(1),
         "spread": np.sqrt((values**2).mean(1)),
+        "least": np.quantile(values, 1 - MOST, 1).astype(np.float32),
         "most": np.quantile(values, MOST, 1).astype(np.float32),
     }
 
@@ -275,7 +281,7 @@ def export_decoder(
 ) -> None:
     """Write the ONNX file: `code` (B, C, h, w) to `picture` (B, 3, H, W) in [0, 1]. All or nothing.
 
-    statistics: of the codes, from `codes`: the file says what each unit's mean and most are. source, licence, training:
+    statistics: of the codes, from `codes`: the file says each unit's mean, least and most. source, licence, training:
     sentences that the file says of itself. Raises ExportFailed where the file would not decode as the module does.
     """
     shape = encoder.layer(layer).shape
@@ -285,8 +291,7 @@ def export_decoder(
         "net": encoder.name,
         "net_sha256": encoder.sha256,
         "layer": layer,
-        "mean": [round(float(v), 5) for v in statistics["mean"]],
-        "most": [round(float(v), 4) for v in statistics["most"]],
+        **{key: [round(float(v), 5) for v in statistics[key]] for key in ("mean", "least", "most")},
     }
     for key, value in {**said, "source": source, "licence": licence, "training": training}.items():
         model.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))

@@ -379,6 +379,22 @@ def reshape(x, shape, *, allowzero=0):
     return x.reshape([x.shape[i] if size == 0 and not allowzero else size for i, size in enumerate(shape)])
 
 
+def depth_to_space(x, *, blocksize, mode="DCR"):
+    """mode: whether the block comes before the channels in the order of x's channels ("DCR") or after them ("CRD")."""
+    batch, channels, height, width = x.shape
+    side = (blocksize, blocksize)
+    if mode == "CRD":
+        return F.pixel_shuffle(x, blocksize)
+    parts = x.reshape(batch, *side, channels // blocksize**2, height, width).permute(0, 3, 4, 1, 5, 2)
+    return parts.reshape(batch, channels // blocksize**2, height * blocksize, width * blocksize)
+
+
+def space_to_depth(x, *, blocksize):
+    batch, channels, height, width = x.shape
+    parts = x.reshape(batch, channels, height // blocksize, blocksize, width // blocksize, blocksize)
+    return parts.permute(0, 3, 5, 1, 2, 4).reshape(batch, -1, height // blocksize, width // blocksize)
+
+
 def flatten(x, *, axis=1):
     return x.reshape(math.prod(x.shape[: axis if axis >= 0 else axis + x.ndim]), -1)
 
@@ -568,6 +584,7 @@ OPS: dict[str, Callable] = {
     "ConstantOfShape": constant_of_shape,
     "Conv": conv,
     "ConvTranspose": conv_transpose,
+    "DepthToSpace": depth_to_space,
     "Div": div,
     "Dropout": lambda x, *unused, **attributes: x,
     "Elu": lambda x, *, alpha=1.0: F.elu(x, alpha),
@@ -607,6 +624,7 @@ OPS: dict[str, Callable] = {
     "Sigmoid": torch.sigmoid,
     "Slice": slice_,
     "Softmax": softmax,
+    "SpaceToDepth": space_to_depth,
     "Split": split,
     "Sqrt": torch.sqrt,
     "Squeeze": squeeze,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -97,6 +98,41 @@ def linear(weight: np.ndarray, bias: np.ndarray, about: Metadata = ABOUT) -> onn
     constants = {"w": weight.reshape(len(weight), -1).astype(np.float32), "b": bias.astype(np.float32)}
     nodes = [node("Flatten", "image", "flat"), node("Gemm", "flat w b", "logits", transB=1)]
     return model(nodes, constants, shape=("batch", *weight.shape[1:]), about=about)
+
+
+def decoder(net: Net, folder: Path, layer: str = "pool1", **said: object) -> Path:
+    """A decoder's file for `tiny`, from its pool (5, 6, 8) to pictures of its size, with random weights.
+
+    said: what the file says of itself differently.
+    """
+    rng = np.random.default_rng(3)
+    channels = net.channels
+    constants = {"w": rng.normal(0, 1, (4 * channels, 5, 1, 1)).astype(np.float32)}
+    nodes = [
+        node("Conv", "code w", "four"),
+        node("DepthToSpace", "four", "large", blocksize=2, mode="CRD"),
+        node("Sigmoid", "large", "picture"),
+    ]
+    free = onnx.TensorProto.FLOAT
+    made = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "decoder",
+            [helper.make_tensor_value_info("code", free, ["batch", 5, 6, 8])],
+            [helper.make_tensor_value_info("picture", free, ["batch", channels, *SIZE])],
+            [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    values = {"mean": [0.3] * 5, "least": [0.0] * 5, "most": [1.0, 0.8, 0.9, 1.1, 1.2]}
+    about = {"kind": "decoder", "net": net.name, "net_sha256": net.sha256, "layer": layer, **values, **said}
+    for key, value in about.items():
+        made.metadata_props.add(key=key, value=json.dumps(value))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "tiny_decoder.onnx"
+    path.write_bytes(made.SerializeToString())
+    return path
 
 
 def picture(size: tuple[int, int] = SIZE, channels: int = 3, seed: int = 0) -> np.ndarray:

@@ -165,6 +165,12 @@ def test_a_method_returns_the_same_numbers_each_time_and_touches_nothing(tiny, p
     assert twin_ops() == table, "the table of ops was changed"
 
 
+@pytest.fixture(autouse=True)
+def decoders(tiny, cache):
+    """Methods that draw through a decoder find one for `tiny`."""
+    nets.decoder(tiny, cache / "decoders")
+
+
 def twin_ops() -> dict:
     from engine.twin import OPS
 

@@ -87,12 +87,13 @@ def measure(path: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def measured(tiny) -> dict[str, dict[str, int]]:
-    here = Path(__file__).parent
+def measured(tiny, tmp_path_factory) -> dict[str, dict[str, int]]:
+    here, home = Path(__file__).parent, tmp_path_factory.mktemp("home")
+    nets.decoder(tiny, home / "decoders")
     paths = os.pathsep.join([str(here), str(here.parent)])
     done = subprocess.run(
         [sys.executable, "-c", "import sys, test_memory; test_memory.measure(sys.argv[1])", str(tiny.path)],
-        env=os.environ | {"PYTHONPATH": paths},
+        env=os.environ | {"PYTHONPATH": paths, "CONVOSCOPE_HOME": str(home)},
         capture_output=True,
         text=True,
         timeout=600,
