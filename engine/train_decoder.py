@@ -6,9 +6,9 @@ network says of them is off, at several layers: the latter forgives a texture th
 picture need not be a blur (1602.02644, equations 3 and 4).
 
 What departs: no adversarial loss; the features compared are those of the same network that is decoded, along its trunk;
-each is relative to what there is; nearest neighbours and a convolution in place of transposed convolutions (Odena 2016); and
-pixels are compared with their neighbours, too (Mathieu et al. 2015, arXiv:1511.05440, equation 6), because no feature
-behind a convolution of stride 2 minds a pattern of every other pixel.
+each is relative to what there is; nearest neighbours and a convolution in place of transposed convolutions (Odena
+2016); and pixels are compared with their neighbours, too (Mathieu et al. 2015, arXiv:1511.05440, equation 6), because
+no feature behind a convolution of stride 2 minds a pattern of every other pixel.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Recipe:
     layer: whose values are decoded, or "" for the last one before pooling. channels: of the stage behind the code; each
     doubling of rows and columns halves them. share: side of the squares that it is trained on, as a share of the
     network's own. fine: share of the steps, at the end, that see the network's own size. batch: pictures a step. rate:
-    Adam's, which falls to nothing along half a cosine. pixel, edge, feature: weights of the three losses. seed: of the weights,
-    and with the step's number of everything that is drawn.
+    Adam's, which falls to nothing along half a cosine. pixel, edge, feature: weights of the three losses. seed: of the
+    weights, and with the step's number of everything that is drawn.
     """
 
     steps: int = 6000
