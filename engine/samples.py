@@ -105,7 +105,7 @@ def load(name: str) -> np.ndarray:
     sample = SAMPLES[name]
     if sample.kind == "planted":
         return planted(name).pixels
-    path = _path(*sample.file)
+    path = located(*sample.file)
     pixels = _digit(path, sample.name.removeprefix("digit-")) if sample.kind == "digit" else image.load(path)
     pixels.flags.writeable = False
     return pixels
@@ -126,7 +126,7 @@ def planted(name: str) -> Planted:
     return made
 
 
-def _path(package: str, file: str) -> Path:
+def located(package: str, file: str) -> Path:
     """Where a file of an installed package lies; the package is found, not imported."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -155,5 +155,5 @@ def of_class(labels: Sequence[str], index: int, most: int = 200) -> list[np.ndar
     if set(labels) == set(truth.CLASSES):
         return [truth.planted(seed, object_class=truth.CLASSES.index(labels[index])).pixels for seed in range(most)]
     if labels[index] in map(str, range(10)) and len(labels) == 10:
-        return list(itertools.islice(_digits(_path(*_DIGITS), labels[index]), most))
+        return list(itertools.islice(_digits(located(*_DIGITS), labels[index]), most))
     return []

@@ -158,10 +158,11 @@ def fetch(name: str) -> Iterator[Step]:
         _running[name].release()
 
 
-def download(url: str, path: Path) -> Iterator[Step]:
+def download(url: str, path: Path, *, md5: str = "") -> Iterator[Step]:
     """Load `url` into `path`, which appears only when it is whole and its hash right.
 
-    url: its file name ends with the beginning of the content's SHA-256, as in resnet18-f37072fd.pth.
+    url: its file name ends with the beginning of the content's SHA-256, as in resnet18-f37072fd.pth; or else `md5` is
+    the content's, where that is all that the publisher says.
     What has come stands in `path` + ".part", also after an error, and the next call asks for the rest of it.
     Yields Step(bytes there, bytes in all, the Path of the unfinished file). Raises Offline, WrongHash.
     """
@@ -173,12 +174,13 @@ def download(url: str, path: Path) -> Iterator[Step]:
             yield from _transfer(url, part, start)
         except _Cut:
             continue
-        if _hash_is_right(part, url):
+        if _hash(part, "md5") == md5 if md5 else _hash_is_right(part, url):
             os.replace(part, path)
             return
         part.unlink()
         if start == 0:  # otherwise, what was there before may have been of another file: once more, from the beginning
-            raise WrongHash(f"{path.name} came with another SHA-256 than its name says, and has been removed.")
+            said = "MD5 than was published" if md5 else "SHA-256 than its name says"
+            raise WrongHash(f"{path.name} came with another {said}, and has been removed.")
     raise Offline(
         f"The connection to {_host(url)} was lost {TRIES} times; the next try goes on where this one stopped."
     )
@@ -194,14 +196,11 @@ def _transfer(url: str, part: Path, start: int) -> Iterator[Step]:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # nothing comes after what is there: the hash tells whether that is the file
         raise Offline(
-            f"{_host(url)} does not give out {_file_name(url)} (HTTP {error.code}); "
-            "the app goes on with the networks it has."
+            f"{_host(url)} does not give out {_file_name(url)} (HTTP {error.code}); the app goes on with what it has."
         ) from error
     except (OSError, http.client.HTTPException) as error:
         why = getattr(error, "reason", error)
-        raise Offline(
-            f"{_host(url)} could not be reached ({why}); the app goes on with the networks it has."
-        ) from error
+        raise Offline(f"{_host(url)} could not be reached ({why}); the app goes on with what it has.") from error
     with response:
         done = start if response.status == http.client.PARTIAL_CONTENT else 0  # 0: it sends all of it again
         total = done + int(response.headers.get("Content-Length", 0))
@@ -228,15 +227,15 @@ def _file_name(url: str) -> str:
     return urllib.parse.urlsplit(url).path.rpartition("/")[2]
 
 
-def _sha256(file: Path) -> str:
+def _hash(file: Path, kind: str = "sha256") -> str:
     with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+        return hashlib.file_digest(content, kind).hexdigest()
 
 
 def _hash_is_right(file: Path, url: str) -> bool:
     """Whether the file's SHA-256 begins as its name in `url` ends."""
     expected = _file_name(url).rpartition("-")[2].partition(".")[0]
-    return _sha256(file).startswith(expected)
+    return _hash(file).startswith(expected)
 
 
 def _weights(network: Network) -> torchvision.models.WeightsEnum:
@@ -284,7 +283,7 @@ def _export(network: Network, weights: torchvision.models.WeightsEnum, file: Pat
     accuracy = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
     stated = f"{accuracy:.1f} % of ImageNet's validation set, as torchvision states it; not measured again here."
     if not _hash_is_right(file, weights.url):
-        source += f"; read from a file of that name with another SHA-256, {_sha256(file)}"
+        source += f"; read from a file of that name with another SHA-256, {_hash(file)}"
         stated = ""
     metadata = Metadata(
         labels=tuple(weights.meta["categories"]),

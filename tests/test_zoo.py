@@ -156,14 +156,14 @@ def test_a_connection_that_is_always_cut_ends(server, tmp_path):
 
 
 def test_a_file_that_is_not_there(server, tmp_path):
-    with pytest.raises(zoo.Offline, match=r"404.*goes on with the networks it has"):
+    with pytest.raises(zoo.Offline, match=r"404.*goes on with what it has"):
         list(zoo.download(server.url().replace(".pth", ".zip"), tmp_path / "net.pth"))
 
 
 def test_a_refused_connection(server, tmp_path):
     url = server.url()
     server.close()
-    with pytest.raises(zoo.Offline, match=r"127\.0\.0\.1:\d+ could not be reached .* goes on with the networks it has"):
+    with pytest.raises(zoo.Offline, match=r"127\.0\.0\.1:\d+ could not be reached .* goes on with what it has"):
         list(zoo.download(url, tmp_path / "net.pth"))
 
 

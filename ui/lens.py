@@ -1,0 +1,191 @@
+"""Which pictures does a page about a data set ask about, and is there an index of them?"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import streamlit as st
+
+from engine import dataset
+from engine import index as indexes
+from engine.dataset import BadDataset, Dataset
+from engine.index import Index
+from engine.net import Net
+from engine.step import Step
+from ui import controls, frame, jobs
+
+PATH = "folder or file"  # of pictures, whose path is typed in
+SHOWN = 12  # thumbnails while a pass runs
+FRESH = 60  # seconds until a data set is looked at again, whether it has changed
+
+
+@st.cache_resource(max_entries=8, ttl=FRESH, show_spinner="Looking at the pictures …")
+def _found(given: str) -> Dataset:
+    return dataset.find(given)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _kept(folder: str, key: tuple, stale: str, _index: Index) -> Index:
+    """The same object for the same index, so that what was read of it once stays read."""
+    return _index
+
+
+@st.cache_data(max_entries=16, show_spinner=False, hash_funcs=frame.HASHES)
+def _pace(net: Net) -> float:
+    """Seconds that a pass takes per picture, from one small batch; decoding is hardly more."""
+    batch = np.zeros((4, net.channels, *net.input_size), np.float32)
+    names = [*indexes.default_layers(net), net.logits]
+    net.activations(batch, names)
+    start = time.perf_counter()
+    net.activations(batch, names)
+    return 1.3 * (time.perf_counter() - start) / len(batch) + 0.002
+
+
+def index(scene: frame.Scene) -> Index:
+    """The choice of a data set, and the index of it by the sidebar's network.
+
+    Sets that come with the app are indexed at once, others when a button is pressed; either can be broken off and goes
+    on later. Ends the page's run until there is something to look at; while a pass runs, and after it was broken off,
+    what comes back may hold a part of the pictures (Index.complete).
+    """
+    net = scene.net
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        name = _chosen(net)
+        facts = st.empty()
+    data = _data(name)
+    default = indexes.default_layers(net)
+    with st.expander("Layers of the index", icon=":material/layers:"):
+        layers = controls.several("Layers", "indexed", [layer.name for layer in net.layers], default) or list(default)
+        layers = [layer.name for layer in net.layers if layer.name in layers]
+        st.caption("The pages about data sets know these layers; another choice is another pass over the pictures.")
+    with st.spinner("Opening the index …", show_time=True):
+        found = indexes.open_index(net, data, layers=layers)
+    if found is None or found.stale or not found.complete:
+        found = _made(net, data, layers, found, embedded=name in dataset.EMBEDDED)
+    found = _kept(str(found.folder), found.key, found.stale, found)
+    unread = found.skipped
+    facts.caption(
+        f"{found.done - len(unread):,} pictures of {found.data_name}, indexed by {found.net_name}"
+        + ("" if found.complete else f"; {found.total - found.done:,} are still to come")
+        + "."
+    )
+    if unread:
+        with st.expander(f"{len(unread):,} pictures could not be read", icon=":material/broken_image:"):
+            st.code("\n".join(unread[:200]) + ("\n…" if len(unread) > 200 else ""), language=None)
+    if len(unread) == found.done:
+        st.error("None of the pictures could be read: choose other ones.", icon=":material/broken_image:")
+        st.stop()
+    return found
+
+
+def _chosen(net: Net) -> str:
+    """A name of `dataset.at_hand` or FETCHED, or a path."""
+    here = list(dataset.at_hand())
+    suited = dataset.suits(net.labels, net.channels)
+    more = [name for name in dataset.FETCHED if name not in here]
+    options = [frame.SUGGESTED, *here, *more, PATH]
+    titles = {frame.SUGGESTED: f"{suited} (suggested)"} | {name: f"{name} (to be fetched)" for name in more}
+    asked = st.query_params.get("data")
+    if asked and asked not in options:
+        st.warning(f"The link asks for the pictures “{asked}”, which are not here.", icon=":material/link_off:")
+    if "fetched_data" in st.session_state:
+        st.session_state["data"] = st.session_state.pop("fetched_data")
+    if st.session_state.get("data") not in options:
+        st.session_state.pop("data", None)
+    name = st.selectbox(
+        "Pictures",
+        options,
+        format_func=lambda option: titles.get(option, option),
+        key="data",
+        bind="query-params",
+        width=240,
+    )
+    if name == PATH:
+        return st.text_input(
+            "Folder (its subfolders are the labels) or Parquet file on the server",
+            key="path",
+            bind="query-params",
+            placeholder="/data/birds, birds.parquet, hf:NAME",
+            width=380,
+        ).strip()
+    return suited if name == frame.SUGGESTED else name
+
+
+def _data(name: str) -> Dataset:
+    if not name:
+        st.info("Type in where the pictures lie: a folder, a Parquet file, or MNIST's idx files.")
+        st.stop()
+    if name in dataset.FETCHED and name not in dataset.at_hand():
+        _fetch(name)
+    try:
+        return _found(name)
+    except BadDataset as error:
+        st.error(str(error), icon=":material/folder_off:")
+        st.stop()
+
+
+def _fetch(name: str) -> None:
+    """A button, and behind it the download with its progress; ends the page's run."""
+    about = dataset.FETCHED[name]
+    st.markdown(f"**{about.title}**: {about.count:,} pictures, {about.megabytes:.0f} MB. {about.credit}.")
+    wanted = st.button("Fetch", icon=":material/download:", key="fetch_data")
+    if wanted or st.session_state.get("fetching_data") == name:
+        st.session_state["fetching_data"] = name
+        job = jobs.run("downloads", "fetch_data", (name,), lambda: dataset.fetch(name))
+        jobs.show("downloads", job, lambda step, complete: st.caption(f"Fetching {about.title}"))
+        if job.state == "done":
+            st.session_state.pop("fetching_data")
+            st.session_state["fetched_data"] = name
+            st.rerun()
+    st.stop()
+
+
+def _made(net: Net, data: Dataset, layers: list[str], found: Index | None, *, embedded: bool) -> Index:
+    """Run the pass, or offer to; ends the page's run until there are pictures to look at."""
+    knobs = (net.sha256, net.output, data.digest, *layers)
+    wanted = st.session_state.setdefault("indexing", set())
+    if found is not None and found.stale:
+        st.warning(found.stale, icon=":material/history:")
+    if not embedded and knobs not in wanted:
+        left = len(data) - (found.done if found and not found.stale else 0)
+        label = "Index the rest" if left < len(data) else "Index again" if found else "Index these pictures"
+        st.markdown(f"**{left:,} pictures** are to be looked at, which takes about {_said(left * _pace(net))}.")
+        if st.button(label, type="primary", icon=":material/play_arrow:", key="index_start"):
+            wanted.add(knobs)
+            st.rerun()
+        return _usable(net, found)
+    device = net.engine if embedded else "indexes"  # long passes must not keep all other runs waiting
+    job = jobs.run(
+        device,
+        "index",
+        knobs,
+        lambda: indexes.index_steps(net, data, layers=layers),
+        resume=lambda _: indexes.index_steps(net, data, layers=layers),
+    )
+    jobs.show(device, job, _so_far)
+    if job.active:
+        st.stop()
+    made = job.step.result if job.step else None
+    return _usable(net, made or found)
+
+
+def _usable(net: Net, found: Index | None) -> Index:
+    """Goes on with a part of an index, or with one of pictures that have changed, but not with another network's."""
+    if found is None or found.net_sha256 != net.sha256:
+        st.stop()
+    return found
+
+
+def _so_far(step: Step | None, complete: bool) -> None:
+    with st.container(height=96, border=False):
+        if step is not None:
+            found: Index = step.result
+            shown = found.thumbnails(range(max(found.done - SHOWN, 0), found.done))
+            st.image([each for each in shown if each], width=64)
+
+
+def _said(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} seconds"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
