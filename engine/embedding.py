@@ -11,8 +11,9 @@ et al. 2019, arXiv:1903.06262).
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,9 +24,9 @@ from engine.step import Step
 
 MEASURES = ("cosine", "L2")
 STARTS = ("PCA", "random")
-EVERY = 10  # iterations of t-SNE between two reports; each report costs one gradient more
+EVERY = 20  # iterations of t-SNE between two reports; each report costs one gradient more
 EARLY, EXAGGERATION = 1 / 3, 12.0  # share of the iterations in which near pictures attract each other so much more
-FFT_FROM = 4000  # pictures from which on t-SNE's gradient by interpolation is the faster one
+FFT_FROM = 3000  # pictures from which on t-SNE's gradient by interpolation is the faster one
 EXACT = 1000  # pictures up to which the grid's assignment is the best that there is
 WINDOW = 10  # cells a side, of the parts of a larger grid that are assigned anew
 
@@ -212,7 +213,8 @@ def _iterated(going: _Going, number: int, exaggeration: float) -> tuple[_Going, 
 
     count = len(going.embedding)
     # The affinities are multiplied here: openTSNE would multiply and divide them in place, and round each time.
-    affinities = PrecomputedAffinities(going.near * exaggeration, normalize=False)
+    near = going.near * exaggeration if exaggeration != 1 else going.near
+    affinities = PrecomputedAffinities(near, normalize=False)
     optimizer = getattr(going.embedding, "optimizer", None)
     embedding = TSNEEmbedding(
         going.embedding,
@@ -304,6 +306,31 @@ def _moved(
     more = {"momentum": 0.8, "max_grad_norm": 0.25}
     partial = partial.optimize(steps, learning_rate=0.1, exaggeration=1.5, **more)
     return np.asarray(partial)
+
+
+def neighbours_kept(
+    features: np.ndarray, places: np.ndarray, *, count: int = 10, measure: str = "cosine", asked: int = 1000
+) -> tuple[float, float]:
+    """How far a map can be trusted: the share of each picture's `count` nearest by features (N, C) that are also among
+    its nearest by places (N, 2), and what that share would be if all had been laid out by lot.
+
+    asked: how many pictures are looked at, evenly spread over the set. Raises ValueError.
+    """
+    x, count = _checked(features, measure), min(count, len(features) - 1)
+    if count < 1:
+        return 1.0, 1.0
+    rows = np.unique(np.linspace(0, len(x) - 1, min(asked, len(x))).astype(int))
+    near, beside = (_others(each, rows, count) for each in (x, np.asarray(places, np.float32)))
+    same = (near[:, :, None] == beside[:, None, :]).any(2)
+    return float(same.mean()), count / (len(x) - 1)
+
+
+def _others(x: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    """(M, count) which of x are nearest to each of its rows, which are not their own neighbours."""
+    found, _ = _nearest(x, x[rows], count + 1)
+    itself = found == rows[:, None]
+    itself[~itself.any(1), -1] = True  # copies have taken its place: the farthest goes
+    return found[~itself].reshape(len(rows), -1)
 
 
 # A grid ---------------------------------------------------------------------------------------------------------------
@@ -436,6 +463,29 @@ def tiled(tiles: np.ndarray, cells: np.ndarray, *, tile: int | None = None) -> n
     return whole.transpose(0, 2, 1, 3, 4).reshape(rows * tile, columns * tile, 4)
 
 
+def squares(encoded: Sequence[bytes], most: int) -> np.ndarray:
+    """(N, t, t, 3) uint8 tiles of encoded pictures: the middle square of each, no larger than `most` or the first one.
+
+    t is a multiple of 8, so that tiles stay whole in a JPEG. What cannot be read is grey.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    tile, tiles = 0, np.zeros((0, 0, 0, 3), np.uint8)
+    for k, data in enumerate(encoded):
+        try:
+            picture = Image.open(io.BytesIO(data)).convert("RGB")
+        except (OSError, UnidentifiedImageError):
+            picture = Image.new("RGB", (8, 8), "grey")
+        side = min(picture.size)
+        if not tile:
+            tile = max(8, min(most, side) // 8 * 8)
+            tiles = np.empty((len(encoded), tile, tile, 3), np.uint8)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        how = Image.Resampling.BOX if side > tile else Image.Resampling.NEAREST
+        tiles[k] = picture.resize((tile, tile), how, (left, top, left + side, top + side))
+    return tiles
+
+
 def _resized(tiles: np.ndarray, tile: int) -> np.ndarray:
     """Tiles (N, t, t, 3) of another size: enlarged by repeating, made smaller by averaging."""
     from PIL import Image
@@ -450,12 +500,12 @@ def _resized(tiles: np.ndarray, tile: int) -> np.ndarray:
 
 
 def _checked(features: np.ndarray, measure: str) -> np.ndarray:
-    """(N, C) float32, of length 1 where cosines are to count. Raises ValueError."""
+    """(N, C) float32, of length 1 where cosines are to count; bytes are pixels. Raises ValueError."""
     if measure not in MEASURES:
         raise ValueError(f"There is no measure {measure!r}; choose one of {', '.join(MEASURES)}.")
     if features.ndim != 2 or not len(features) or not features.shape[1]:
         raise ValueError("There are no pictures to make a map of.")
-    x = np.asarray(features, np.float32)
+    x = features / np.float32(255) if features.dtype == np.uint8 else np.asarray(features, np.float32)
     if not np.isfinite(x).all():
         raise ValueError("Some of the features are not finite numbers, so that nothing is near them; leave them out.")
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30) if measure == "cosine" else x
