@@ -40,6 +40,7 @@ from engine.net import Net, softmax
 from engine.step import Step
 
 GIVEN = ("net", "image", "target", "layer")  # parameters that are made from options of other names
+UNIT = ("layer", "channel", "row", "col", "direction")  # what a target that is no class is made from
 PLAIN = {"int": int, "float": float, "str": str, "bool": bool}  # annotations whose values can be typed
 ARRAYS = ("np.ndarray", "pd.DataFrame", "Evidence", "dict[str, np.ndarray]")
 MADE = "Climb"  # what a method returns, or a field of it, that makes a picture; its file is the picture itself
@@ -214,6 +215,7 @@ def _target_options(method: Method) -> dict[str, tuple[str, type, str]]:
         "channel": (int, "Which channel of that layer."),
         "row": (int, "Of one neuron: its row.  [default: the mean over all positions]"),
         "col": (int, "Of one neuron: its column."),
+        "direction": (str, "Instead of a channel, several with their weights: 12:1,40:-0.5."),
     }
     return {part: (f"target-{part}" if part in own else part, *rest) for part, rest in words.items()}
 
@@ -262,7 +264,7 @@ def run(
     if "image" in method.takes:
         arguments["image"] = view
     if "target" in method.takes:
-        unit = {part: given.pop(f"target_{part}") for part in ("layer", "channel", "row", "col")}
+        unit = {part: given.pop(f"target_{part}") for part in UNIT}
         arguments["target"] = target = _target(network, view, class_, given.pop("against"), unit)
         if isinstance(target, int):  # what the method reads of a class, its logit or its probability, is its own affair
             asked["class"] = {"index": target, "label": network.labels[target]}
@@ -319,8 +321,11 @@ def _target(
         return index if against is None else targets.class_margin(net, index, against)
     if class_ is not None or against is not None:
         raise click.UsageError("A target is a --class, or a --layer with a --channel, not both.")
-    if unit["layer"] is None or unit["channel"] is None:
-        raise click.UsageError("A unit needs both a --layer and a --channel.")
+    weights = unit.pop("direction")
+    if weights is not None and unit["layer"] is not None and unit["channel"] is None:
+        return targets.direction(net, unit["layer"], targets.weighed(weights))
+    if unit["layer"] is None or unit["channel"] is None or weights is not None:
+        raise click.UsageError("A unit needs both a --layer and a --channel, or a --direction in the channel's place.")
     return targets.unit(net, **unit)
 
 

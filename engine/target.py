@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,21 @@ def direction(net: Net, layer: str, weights: Mapping[int, float]) -> Target:
     if not weights:
         raise UnknownLayer("A direction needs at least one channel with its weight.")
     each = [weight * unit(net, layer, channel) for channel, weight in weights.items()]
-    return functools.reduce(Target.__add__, each)
+    named = " ".join(f"{weight:+g}·{channel}" for channel, weight in weights.items())
+    return replace(functools.reduce(Target.__add__, each), title=f"channels {named} of {layer}, mean")
+
+
+def weighed(text: str) -> dict[int, float]:
+    """Channels with their weights, from "12:1, 40:-0.5"; a channel alone has a weight of 1. Raises ValueError."""
+    found = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        match = re.fullmatch(r"(\d+)\s*(?::\s*([-+]?\d*\.?\d+))?", part)
+        if match is None:
+            raise ValueError(f"{part!r} is no channel with its weight: write 12:1, 40:-0.5, say.")
+        found[int(match[1])] = float(match[2] or 1)
+    if not found:
+        raise ValueError("A direction needs at least one channel with its weight: write 12:1, 40:-0.5, say.")
+    return found
 
 
 def energy(net: Net, layer: str) -> Target:

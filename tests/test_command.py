@@ -28,7 +28,7 @@ from engine.filters import filters
 from engine.grad_cam import grad_cam
 from engine.net import Net
 from engine.step import Step
-from engine.target import class_margin, class_score, unit
+from engine.target import class_margin, class_score, direction, unit
 
 PROJECT = Path(__file__).parent.parent
 METHODS = {name: method for name, method in command.methods().items() if name not in main.commands}
@@ -243,6 +243,17 @@ def test_a_margin_without_a_class_is_that_of_the_likeliest(method, tiny, view):
     np.testing.assert_array_equal(numbers["gradient"], expected)
 
 
+def test_a_direction_is_asked_for_by_its_weights(method, tiny, view):
+    numbers, record = method("gradient", "--layer", "conv2", "--direction", "4:2,1:-1")
+    np.testing.assert_allclose(
+        numbers["gradient"],
+        saliency.gradient(tiny, view, direction(tiny, "conv2", {4: 2.0, 1: -1.0})),
+        rtol=1e-4,
+        atol=1e-7,
+    )
+    assert record["target"]["title"] == "channels +2·4 -1·1 of conv2, mean"
+
+
 def test_a_method_with_a_layer_of_its_own_asks_about_a_unit_by_a_longer_one(method, tiny, view):
     """--layer is where the map is taken, --target-layer where the unit is."""
     about = ("--target-layer", "conv2", "--channel", "4", "--row", "1", "--col", "2")
@@ -321,6 +332,8 @@ def test_tables_become_columns():
         (("occlusion", "--out", "{image}"), "is a file"),
         (("activation-maps", "--layer", "conv9"), "has no layer 'conv9'"),
         (("saliency", "--layer", "conv1"), "both a --layer and a --channel"),
+        (("saliency", "--layer", "conv1", "--channel", "1", "--direction", "1:2"), "in the channel's place"),
+        (("saliency", "--layer", "conv1", "--direction", "one"), "write 12:1, 40:-0.5"),
         (("saliency", "--layer", "conv1", "--channel", "1", "--class", "1"), "not both"),
         (("saliency", "--layer", "conv1", "--channel", "1", "--row", "1"), "only one of them"),
         (("saliency", "--layer", "conv1", "--channel", "1", "--against", "1"), "not both"),

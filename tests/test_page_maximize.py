@@ -13,7 +13,7 @@ from test_pages import charts, chosen, fine, home, opened, run, scene  # noqa: F
 from engine import image
 from engine.maximize import RECIPES, maximize
 from engine.net import softmax
-from engine.target import measure, unit
+from engine.target import direction, measure, unit
 from ui import frame, jobs
 
 
@@ -57,6 +57,17 @@ def test_a_units_number_is_measured_on_the_file_too(given):
     reached = measure(seen.net, seen.net.batch(made), unit(seen.net, "relu2", 7, 3, 12))[0]
     (value,) = metrics(at).values()
     assert value == f"{reached:.4g} activation"
+
+
+def test_a_direction_of_several_channels_is_climbed(given):
+    at = opened("maximize", net="digits", about="direction", layer="relu4", weights="3:1, 5:-2", steps=4)
+    assert fine(at)
+    seen = scene(at)
+    found = maximize(seen.net, seen.pixels, direction(seen.net, "relu4", {3: 1.0, 5: -2.0}), steps=4)
+    with np.load(io.BytesIO(given["maximize.npz"])) as arrays:
+        np.testing.assert_allclose(arrays["pixels"], found.pixels, atol=1e-4)
+    bad = opened("maximize", net="digits", about="direction", layer="relu4", weights="3:1, 500:-2", steps=4)
+    assert [each.value for each in bad.error] == ["The layer has channels 0 to 63; choose among them."]
 
 
 def test_another_preset_brings_its_own_knobs():

@@ -10,7 +10,17 @@ import pytest
 import torch
 
 from engine.net import UnknownClass, UnknownLayer, softmax
-from engine.target import asked, class_margin, class_probability, class_score, measure, number, unit
+from engine.target import (
+    asked,
+    class_margin,
+    class_probability,
+    class_score,
+    direction,
+    measure,
+    number,
+    unit,
+    weighed,
+)
 
 PICTURES = [nets.picture(seed=seed) for seed in range(3)]
 FORWARD = [nets.tiny_forward(image) for image in PICTURES]
@@ -191,3 +201,25 @@ def test_the_number_of_a_picture_is_a_probability_or_what_is_asked(tiny):
     image, found = PICTURES[1], FORWARD[1]
     assert number(tiny, image, 2) == pytest.approx(softmax(found["logits"][None])[0, 2], abs=1e-6)
     assert number(tiny, image, class_score(tiny, 2)) == pytest.approx(found["logits"][2], abs=1e-5)
+
+
+# Directions -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_direction_is_the_weighed_sum_of_its_channels(tiny, picture):
+    found = direction(tiny, "conv2", weighed("0:2, 3:-0.5,1"))
+    means = nets.tiny_forward(picture)["conv2"].mean((1, 2))
+    wanted = 2 * means[0] - 0.5 * means[3] + means[1]
+    assert measure(tiny, tiny.batch(picture), found)[0] == pytest.approx(wanted, rel=1e-4)
+    assert found.title == "channels +2·0 -0.5·3 +1·1 of conv2, mean"
+
+
+@pytest.mark.parametrize("text", ["", " , ", "a:1", "3:", "3:x", "-1:2", "1:2:3", "1:nan", "1:inf"])
+def test_what_is_no_direction_is_told_how_one_is_written(text):
+    with pytest.raises(ValueError, match=r"write 12:1, 40:-0\.5, say\.$"):
+        weighed(text)
+
+
+def test_a_direction_beyond_the_layer_is_refused(tiny):
+    with pytest.raises(UnknownLayer, match="channels 0 to 5, not 6"):
+        direction(tiny, "conv2", {6: 1.0})

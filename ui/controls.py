@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from engine.net import Layer, Net
+from engine.target import weighed
 from ui import charts, frame
 
 
@@ -66,19 +67,21 @@ def layer(
 
 
 def target(scene: frame.Scene, *, kinds: Sequence[str] = ("class", "unit"), at_key: str = "at") -> dict:
-    """What the page asks about, in the form that `frame.aim` takes. kinds: of "class", "unit", "margin".
+    """What the page asks about, in the form that `frame.aim` takes. kinds: of "class", "unit", "margin", "direction".
 
     at_key: of the unit's cell, where the page has an "at" of its own.
 
-    A class is the sidebar's; a unit is chosen here, by layer, channel and cell; a margin is that of the sidebar's class
-    ahead of another one, by default the likeliest of the rest.
+    A class is the sidebar's; a unit is chosen here, by layer, channel and cell; a direction is several channels with
+    their weights; a margin is that of the sidebar's class ahead of another one, by default the likeliest of the rest.
     """
     net = scene.net
     about = choice("Of which number?", "about", kinds)
-    if about == "unit":
+    if about in ("unit", "direction"):
         has_map = any(found.has_map for found in net.layers)
         name = layer(net, able=lambda found: True, default=net.last_map if has_map else None)
         channels, height, width = net.layer(name).shape
+        if about == "direction":
+            return {"layer": name, "direction": _direction(channels)}
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             channel = number("Channel", "unit", 0, channels - 1, 0, width=140)
             at = cell("Cell (row, column)", at_key, height, width, "mean of the channel")
@@ -93,6 +96,26 @@ def target(scene: frame.Scene, *, kinds: Sequence[str] = ("class", "unit"), at_k
         chosen = st.selectbox("Ahead of", options, key="against", bind="query-params", width=320)
         return {"class": scene.class_index, "against": names.index(chosen)}
     return {"class": scene.class_index}
+
+
+def _direction(channels: int) -> str:
+    """Channels with their weights, as `engine.target.weighed` reads them; stops the page where it cannot."""
+    usual = f"0:1, {channels - 1}:-1"
+    text = st.text_input(
+        "Channels and weights",
+        usual,
+        key="weights",
+        bind="query-params",
+        width=320,
+        help=f"Channel, colon, weight; commas between. The layer has channels 0 to {channels - 1}.",
+    )
+    try:
+        if any(not 0 <= channel < channels for channel in weighed(text)):
+            raise ValueError(f"The layer has channels 0 to {channels - 1}; choose among them.")
+    except ValueError as error:
+        st.error(str(error), icon=":material/error:")
+        st.stop()
+    return text
 
 
 def map_layer(net: Net, where: dict) -> str | None:

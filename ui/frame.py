@@ -21,7 +21,7 @@ from engine.image import Frame, NotAPicture
 from engine.metadata import BadMetadata
 from engine.net import BadNetwork, Net, softmax
 from engine.step import Step
-from engine.target import Target, class_margin, unit
+from engine.target import Target, class_margin, direction, unit, weighed
 from ui import jobs
 
 SUGGESTED = "suggested"  # stands for the picture that suits the network, and for the likeliest class
@@ -268,8 +268,11 @@ def aim(net: Net, where: Mapping[str, Any]) -> Target | int:
     """The engine's target for what a page is about.
 
     where: {"class": k}, which stays a number, so that each method reads of the class what it is made for; {"class": k,
-    "against": j}; or {"layer": …, "channel": …, "row": …, "col": …}, the last two None for a channel's mean.
+    "against": j}; {"layer": …, "channel": …, "row": …, "col": …}, the last two None for a channel's mean; or
+    {"layer": …, "direction": "12:1, 40:-0.5"}.
     """
+    if "direction" in where:
+        return direction(net, where["layer"], weighed(where["direction"]))
     if "layer" in where:
         return unit(net, **where)
     if "against" in where:
@@ -380,9 +383,13 @@ def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[
             arguments.append(repr(value["class"]))
             options += ["--class", str(value["class"])]
         elif key == "target":
-            imports.append("from engine.target import unit")
             place = {k: v for k, v in value.items() if v is not None}
-            arguments.append("unit(net, " + ", ".join(f"{k}={v!r}" for k, v in place.items()) + ")")
+            if "direction" in place:
+                imports.append("from engine.target import direction")
+                arguments.append(f"direction(net, {place['layer']!r}, {weighed(place['direction'])!r})")
+            else:
+                imports.append("from engine.target import unit")
+                arguments.append("unit(net, " + ", ".join(f"{k}={v!r}" for k, v in place.items()) + ")")
             own = inspect.signature(function).parameters  # where the method has a layer of its own
             for part, chosen in place.items():
                 options += [f"--target-{part}" if part in own else f"--{part}", shlex.quote(str(chosen))]

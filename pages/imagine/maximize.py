@@ -63,7 +63,7 @@ def forget() -> None:
     st.session_state.update({link(key): usual(st.session_state["preset"], key) for key in KNOBS})
 
 
-where = controls.target(scene, kinds=("class", "unit", "margin")) if shown == ONE else {}
+where = controls.target(scene, kinds=("class", "unit", "direction", "margin")) if shown == ONE else {}
 number = NUMBERS[0]
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     preset = controls.one("Rules that keep it readable", "preset", list(PRESETS), width=190, on_change=forget)
