@@ -71,18 +71,25 @@ def nearest(features: np.ndarray, query: np.ndarray, *, count: int = 9, measure:
     _check(features, measure)
     if np.shape(query) != features.shape[1:]:
         raise ValueError(f"The rows have {features.shape[1]} numbers, the query {np.size(query)}: give one alike.")
-    asked = _prepared(np.asarray(query)[None], measure)  # (1, C')
-    found = np.empty(len(features), np.float32)
-    for start, block in _blocks(features, measure):
-        block -= asked  # differences, not products: what is the same is at 0, and equals are equal
-        found[start : start + len(block)] = np.einsum("nc,nc->n", block, block)
-    distances = found / 2 if measure == "cosine" else np.sqrt(found)
-    count = min(count, len(distances))
+    size = _block_rows(features)
+    apart = [distances(features[k : k + size], query, measure) for k in range(0, len(features), size)]
+    found = np.concatenate([*apart, np.zeros(0, np.float32)])
+    count = min(count, len(found))
     if count < 1:
         return Nearest(np.zeros(0, np.int64), np.zeros(0, np.float32))
-    near = np.flatnonzero(distances <= np.partition(distances, count - 1)[count - 1])  # with all that tie for the last
-    rows = near[np.argsort(distances[near], kind="stable")][:count]
-    return Nearest(rows, distances[rows])
+    near = np.flatnonzero(found <= np.partition(found, count - 1)[count - 1])  # with all that tie for the last
+    rows = near[np.argsort(found[near], kind="stable")][:count]
+    return Nearest(rows, found[rows])
+
+
+def distances(rows: np.ndarray, others: np.ndarray, measure: str = "cosine") -> np.ndarray:
+    """(…) float32, how far the rows (…, C) are from others (…, C), in the units of Nearest.
+
+    By differences, not by products: what is the same is at 0 exactly, and equals are equal.
+    """
+    apart = _prepared(rows, measure) - _prepared(np.asarray(others), measure)
+    squares = np.einsum("...c,...c->...", apart, apart)
+    return squares / 2 if measure == "cosine" else np.sqrt(squares)
 
 
 def _check(features: np.ndarray, measure: str) -> None:
@@ -100,13 +107,17 @@ def _prepared(block: np.ndarray, measure: str) -> np.ndarray:
     rows = block / np.float32(255) if block.dtype == np.uint8 else block.astype(np.float32)
     if measure == "L2":
         return rows
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.concatenate([rows / np.where(norms > 0, norms, 1), norms == 0], 1, dtype=np.float32)
+    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return np.concatenate([rows / np.where(norms > 0, norms, 1), norms == 0], -1, dtype=np.float32)
+
+
+def _block_rows(features: np.ndarray) -> int:
+    return max(1, BLOCK_BYTES // (4 * max(features.shape[1], 1)))
 
 
 def _blocks(features: np.ndarray, measure: str) -> Iterator[tuple[int, np.ndarray]]:
     """(first row, prepared rows) of parts that fit into BLOCK_BYTES."""
-    size = max(1, BLOCK_BYTES // (4 * max(features.shape[1], 1)))
+    size = _block_rows(features)
     for start in range(0, len(features), size):
         yield start, _prepared(features[start : start + size], measure)
 
@@ -151,7 +162,7 @@ def agreement_steps(
     ranks = np.arange(ks[-1])
     for start in range(0, len(order), batch):
         asked = np.sort(order[start : start + batch])  # sorted, as a file is read the faster that way
-        near = _nearest_others(features, labels, asked, ks[-1], measure, centre)  # (B, K)
+        near = _by_products(features, features[asked], ks[-1], measure, centre, labels >= 0, asked)  # (B, K)
         found, own = codes[near], codes[asked]
         hits = (found == own[:, None]).cumsum(1)
         for place, k in enumerate(ks):
@@ -173,28 +184,47 @@ def _mean(features: np.ndarray) -> np.ndarray:
     return (total / max(len(features), 1)).astype(np.float32)
 
 
-def _nearest_others(
-    features: np.ndarray, labels: np.ndarray, asked: np.ndarray, count: int, measure: str, centre: np.ndarray | None
+def nearest_each(features: np.ndarray, queries: np.ndarray, *, count: int = 9, measure: str = "cosine") -> np.ndarray:
+    """(Q, count) the rows of features (N, C) that are nearest to each of queries (Q, C), the nearest first.
+
+    For many queries at once: by products of matrices, exact up to float32's rounding. `count` is N at most.
+    """
+    _check(features, measure)
+    centre = _mean(features) if measure == "L2" else None
+    return _by_products(features, queries, min(count, len(features)), measure, centre)
+
+
+def _by_products(
+    features: np.ndarray,
+    queries: np.ndarray,
+    count: int,
+    measure: str,
+    centre: np.ndarray | None,
+    able: np.ndarray | None = None,
+    own: np.ndarray | None = None,
 ) -> np.ndarray:
-    """(B, count) rows with a label that are nearest to each of the rows `asked`, which is not its own neighbour."""
-    queries = _prepared(features[asked], measure)
+    """See `nearest_each`. centre: (C,), taken off. able: (N,) bool, the rows that count, by default all; at least
+    `count` of them. own: (Q,) the row that is the query itself and no neighbour."""
+    queries = _prepared(queries, measure)
     if centre is not None:
         queries -= centre
-    best = np.full((len(asked), count), np.inf, np.float32)
-    rows = np.zeros((len(asked), count), np.int64)
+    best = np.full((len(queries), count), np.inf, np.float32)
+    rows = np.zeros((len(queries), count), np.int64)
     for start, block in _blocks(features, measure):
         if centre is not None:
             block -= centre
-        scores = queries @ block.T  # (B, M)
+        scores = queries @ block.T  # (Q, M)
         scores *= -2
         scores += np.einsum("nc,nc->n", block, block)  # squared distance, but for a number that is the query's own
         stop = start + len(block)
-        scores[:, labels[start:stop] < 0] = np.inf
-        here = np.flatnonzero((asked >= start) & (asked < stop))
-        scores[here, asked[here] - start] = np.inf
+        if able is not None:
+            scores[:, ~able[start:stop]] = np.inf
+        if own is not None:
+            here = np.flatnonzero((own >= start) & (own < stop))
+            scores[here, own[here] - start] = np.inf
         keep = min(count, len(block))
         part = np.argpartition(scores, keep - 1, axis=1)[:, :keep] if keep < len(block) else np.arange(keep)[None]
-        part = np.broadcast_to(part, (len(asked), keep))
+        part = np.broadcast_to(part, (len(queries), keep))
         best = np.concatenate([best, np.take_along_axis(scores, part, 1)], 1)
         rows = np.concatenate([rows, part + start], 1)
         chosen = np.lexsort((rows, best))[:, :count]
