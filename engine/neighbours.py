@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,20 @@ import pandas as pd
 from engine.image import resize
 from engine.step import Step, last
 
+if TYPE_CHECKING:
+    from engine.index import Index
+    from engine.net import Net
+
 MEASURES = ("cosine", "L2")
 KS = (1, 2, 5, 10, 20, 50)
 SIDE = 32  # pixels of the longer side, in the space of pixels: that of CIFAR-10, as in the lecture
 BLOCK_BYTES = 32 * 2**20  # of rows in work at a time
 MANY = 50_000  # rows above which Lance's index is worth its while
 ASKED = 100  # pictures on which its recall is measured
+
+
+class UnknownPicture(ValueError):
+    """The set has no picture of that number; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -301,6 +309,101 @@ def _room(file: Path | None) -> tuple[str, Path | None]:
             os.close(handle)
             return name, None if folder is None else file
     raise AssertionError
+
+
+# Of an index ----------------------------------------------------------------------------------------------------------
+
+
+def pixel_steps(index: Index, net: Net) -> Iterator[Step]:
+    """The pictures of an index in the space of pixels, see `small_steps`; kept beside the index.
+
+    Raises ValueError where the data set has changed meanwhile or is no longer there.
+    """
+
+    def view(number: int) -> np.ndarray:
+        try:
+            return index.pixels(net, number)
+        except OSError as error:
+            raise ValueError(
+                f"Picture {number} of {index.data_name} can no longer be read: index the pictures again."
+            ) from error
+
+    yield from small_steps(view, index.pictures.id.tolist(), side=SIDE, file=index.folder / f"pixels-{SIDE}.npy")
+
+
+def row_of(index: Index, number: int) -> int:
+    """The place of the picture with that id in Index.pictures. Raises UnknownPicture."""
+    ids = index.pictures.id.to_numpy()
+    row = int(np.searchsorted(ids, number))
+    if row >= len(ids) or ids[row] != number:
+        raise UnknownPicture(
+            f"There is no readable picture {number} in {index.data_name}: choose one of 0 to {ids.max()}."
+        )
+    return row
+
+
+def channel_means(layer: str, net: Net, pixels: np.ndarray) -> np.ndarray:
+    """(C,) float32: what an index holds of a picture (H, W, C) of the net's own size. Raises UnknownLayer."""
+    found = net.activations(net.batch(pixels), [layer])[layer]
+    return found.reshape(net.layer(layer).shape[0], -1).mean(1)
+
+
+def usual_layer(index: Index, net: Net) -> str:
+    """The last layer of the index before the logits, or the logits where there is none."""
+    return next((name for name in reversed(index.layers) if name != net.logits), index.layers[-1])
+
+
+def neighbours(
+    index: Index,
+    net: Net,
+    asked: int | np.ndarray,
+    *,
+    layer: str | None = None,
+    measure: str = "cosine",
+    count: int = 9,
+) -> pd.DataFrame:
+    """The pictures that are nearest to one of the set, or to any other, for the network and pixel by pixel.
+
+    asked: the id of a picture of the set, which is then left out, or what the net sees of another one (H, W, C).
+    layer: of the index, by default `usual_layer`.
+    Returns id and distance in the layer's features, pixel_id and pixel_distance; the nearest first. Raises ValueError,
+    UnknownLayer.
+    """
+    layer = layer or usual_layer(index, net)
+    rows = last(pixel_steps(index, net))
+    features = index.features(layer)
+    own = row_of(index, asked) if isinstance(asked, int | np.integer) else None
+    found = {}
+    for name, space, query in (
+        ("", features, channel_means(layer, net, asked) if own is None else features[own]),
+        ("pixel_", rows, small(asked) if own is None else rows[own]),
+    ):
+        near = nearest_others(space, query, own, count=count, measure=measure)
+        found |= {f"{name}id": index.pictures.id.to_numpy()[near.rows], f"{name}distance": near.distances}
+    return pd.DataFrame(found)
+
+
+def nearest_others(
+    features: np.ndarray, query: np.ndarray, own: int | None, *, count: int = 9, measure: str = "cosine"
+) -> Nearest:
+    """The same as `nearest`, without the row `own`."""
+    found = nearest(features, query, count=count + (own is not None), measure=measure)
+    keep = np.flatnonzero(found.rows != own)[:count] if own is not None else np.arange(len(found.rows))
+    return Nearest(found.rows[keep], found.distances[keep])
+
+
+def agreements_steps(
+    index: Index, net: Net, *, layer: str | None = None, measure: str = "cosine", ks: Sequence[int] = KS
+) -> Iterator[Step]:
+    """Agreement of labels in both spaces, over the whole set; each Step's result is {"features": Agreement, "pixels":
+    Agreement}, the latter missing at first. Raises ValueError, UnknownLayer."""
+    labels = index.pictures.label.to_numpy()
+    found: dict[str, Agreement] = {}
+    for place, name in enumerate(("features", "pixels")):
+        space = index.features(layer or usual_layer(index, net)) if place == 0 else last(pixel_steps(index, net))
+        for step in agreement_steps(space, labels, ks, measure=measure):
+            found = found | {name: step.result}
+            yield Step(place * step.total + step.index, 2 * step.total, found)
 
 
 # Lance's index --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import tracemalloc
 
@@ -260,3 +261,70 @@ def test_lances_index_finds_nearly_all_and_its_recall_says_how_many(tmp_path, me
     quick = neighbours.approximate(table, "relu_mean", rows[7], count=10, measure=measure)
     assert quick[0] == exact[0] == 22
     assert len(np.intersect1d(exact, quick)) >= 6
+
+
+# Of an index ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory):
+    """(index, net) of scikit-learn's digits."""
+    from engine import dataset, nets
+    from engine.index import index
+    from engine.net import Net
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONVOSCOPE_HOME", str(tmp_path_factory.mktemp("home")))
+        net = Net(nets.find("digits"))
+        yield index(net, dataset.find("digits")), net
+
+
+def test_neighbours_of_a_picture_of_the_set_are_others(indexed):
+    index, net = indexed
+    found = neighbours.neighbours(index, net, 17, count=5)
+    features = index.features(neighbours.usual_layer(index, net)).astype(float)
+    apart = cdist(features[[17]], features, "cosine")[0]
+    apart[17] = np.inf
+    assert found.id.tolist() == np.argsort(apart, kind="stable")[:5].tolist()
+    np.testing.assert_allclose(found.distance, np.sort(apart)[:5], rtol=1e-3, atol=1e-6)
+    views = np.stack([small(index.pixels(net, i)) for i in range(40)]) / 255
+    apart = cdist(views[[17]], np.stack([small(index.pixels(net, i)) for i in found.pixel_id]) / 255, "cosine")[0]
+    np.testing.assert_allclose(found.pixel_distance, apart, rtol=1e-3)
+
+
+@pytest.mark.parametrize("measure", neighbours.MEASURES)
+def test_a_picture_from_elsewhere_that_is_in_the_set_comes_first(indexed, measure):
+    index, net = indexed
+    for layer in index.layers:
+        found = neighbours.neighbours(index, net, index.pixels(net, 23), layer=layer, measure=measure)
+        assert found.id[0] == found.pixel_id[0] == 23
+        assert found.distance[0] < 1e-3 * found.distance[1]
+        assert found.pixel_distance[0] == 0
+
+
+def test_the_network_agrees_on_labels_more_than_pixels_do(indexed):
+    index, net = indexed
+    found = last(neighbours.agreements_steps(index, net, ks=(1, 10)))
+    assert found["features"].asked == found["pixels"].asked == 1797
+    assert (found["features"].table.same > found["pixels"].table.same).all()
+    assert (found["pixels"].table.same > 0.8).all()
+    assert found["pixels"].table.chance[0] == pytest.approx(0.1, abs=0.001)
+    assert (index.folder / "pixels-32.npy").exists()
+
+
+@pytest.mark.parametrize("number", [-1, 1797, 10**9])
+def test_a_number_that_no_picture_has(indexed, number):
+    with pytest.raises(ValueError, match=r"^[A-Z][^\n]*\.$"):
+        neighbours.neighbours(*indexed, number)
+
+
+def test_a_set_that_has_gone_is_told(indexed, monkeypatch):
+    index, net = indexed
+    monkeypatch.setattr(neighbours, "SIDE", 4)  # of which nothing was kept
+
+    def gone(number: int) -> bytes:
+        raise FileNotFoundError(number)
+
+    moved = dataclasses.replace(index, data=dataclasses.replace(index.data, read=gone))
+    with pytest.raises(ValueError, match=r"^[A-Z][^\n]*\.$"):
+        last(neighbours.pixel_steps(moved, net))
