@@ -658,3 +658,51 @@ def matrix(values: np.ndarray, labels: Sequence[str], title: str) -> alt.LayerCh
         text=alt.Text("value:Q", format=".2f"), color=alt.condition(dark, alt.value("white"), alt.value("#212529"))
     )
     return _fixed(alt.layer(tiles, text), 34 * len(labels), 32 * len(labels))
+
+
+# Maps of many pictures ------------------------------------------------------------------------------------------------
+
+OTHERS = "#868e96"  # the colour of what has none of its own
+KINDS = (*CURVES, "#8a98c8", "#a6761d", "#6a3d9a", "#b2df8a", "#17a2b8", "#e7298a")
+
+
+def kinds(count: int) -> list[str]:
+    """As many colours, to be told apart where there are no more than a dozen; further ones go around the circle."""
+    more = [f"hsl({round(137.5 * k) % 360} 60% {45 + 15 * (k % 2)}%)" for k in range(max(0, count - len(KINDS)))]
+    return [*KINDS[:count], *more]
+
+
+def counts(names: Sequence[str], numbers: Sequence[int], colours: Sequence[str]) -> alt.LayerChart:
+    """How many of each kind, as bars in the order of the names, each with its number and its colour."""
+    data = pd.DataFrame({"kind": names, "pictures": numbers, "colour": colours})
+    base = alt.Chart(data).encode(
+        y=alt.Y("kind:N", sort=None, axis=alt.Axis(title=None, labelLimit=130, ticks=False, domain=False)),
+        x=alt.X("pictures:Q", scale=alt.Scale(domain=[0, 1.2 * max([*numbers, 1])]), axis=None),
+        tooltip=["kind", "pictures"],
+    )
+    bars = base.mark_bar(cornerRadiusEnd=3, height=12).encode(color=alt.Color("colour:N", scale=None))
+    text = base.mark_text(align="left", dx=4, color=OTHERS).encode(text="pictures:Q")
+    return (bars + text).properties(width="container", height=20 * len(data) + 6).configure_view(strokeWidth=0)
+
+
+def explained(shares: np.ndarray, height: int = 200) -> alt.LayerChart:
+    """Shares of the variance that principal components explain: each as a bar, and all up to it as a line."""
+    data = pd.DataFrame({
+        "component": np.arange(len(shares)) + 1,
+        "share": np.round(shares, 5),
+        "together": np.round(np.cumsum(shares), 5),
+        "drawn": np.arange(len(shares)) < 2,
+    })  # fmt: skip
+    base = alt.Chart(data).encode(
+        x=alt.X(
+            "component:Q", scale=alt.Scale(domain=[0.5, len(data) + 0.5], nice=False), axis=alt.Axis(tickMinStep=1)
+        ),
+        tooltip=["component", *(alt.Tooltip(f"{key}:Q", format=".1%") for key in ("share", "together"))],
+    )
+    wide = max(2, round(0.6 * (PANEL - 60) / max(len(data), 1)))
+    y = {"title": "share of the variance", "axis": alt.Axis(format="%"), "scale": alt.Scale(domain=[0, 1])}
+    bars = base.mark_bar(width=wide).encode(
+        y=alt.Y("share:Q", **y), color=alt.condition("datum.drawn", alt.value(ACCENT), alt.value("#31688e"))
+    )
+    line = base.mark_line(color=OTHERS, point={"size": 12, "color": OTHERS}).encode(y=alt.Y("together:Q", **y))
+    return alt.layer(bars, line).properties(width="container", height=height)

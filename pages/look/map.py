@@ -1,0 +1,437 @@
+"""Map: What lies near what, as the network sees it?
+
+Each picture of a set lies near those that one layer of the network makes the same of. Drag a box around some of them,
+or click one, to see what they are, what the network takes them for, and which others are nearest to them.
+Sources: van der Maaten & Hinton 2008; Karpathy's cnnembed 2014.
+"""
+
+import base64
+import hashlib
+import inspect
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from engine import dataset, embedding, image, neighbours
+from engine.index import Index
+from engine.step import Step
+from ui import atlas, charts, controls, frame, jobs, lens
+
+PIXELS, LAYER = "raw pixels", "a layer"
+ALONE, GRID = "where they are", "on a grid"
+LABEL, PREDICTION, RIGHT, NOTHING = "label", "prediction", "right or wrong", "nothing"
+SHEET = 48  # chosen pictures that are shown at once
+MOST = 10_000  # pictures on one map
+SIZES = ((1500, 64), (4000, 48), (MOST, 32))  # pixels a side of a thumbnail in the browser, by how many there are
+HASHES = {**frame.HASHES, Index: lambda index: index.key}
+
+scene = frame.scene()
+net = scene.net
+frame.head(__doc__)
+index = lens.index(scene)
+of_set = index.pictures
+takes = {k: v.default for k, v in inspect.signature(embedding.tsne_steps).parameters.items()}
+
+# Choose -------------------------------------------------------------------------------------------------------------
+
+with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    space = controls.choice("Alike by", "space", [LAYER, PIXELS])
+    by = controls.choice("Laid out by", "by", ["t-SNE", *(way for way in embedding.ways() if way != "t-SNE")])
+    layout = controls.choice("Drawn", "layout", [ALONE, GRID])
+    matching = dataset.classes(index.names, net.labels)
+    colourings = [*([LABEL] if index.names else []), PREDICTION, *([RIGHT] if (matching >= 0).any() else []), NOTHING]
+    colouring = controls.choice("Coloured by", "colour", colourings)
+if space == LAYER:
+    able = [layer.name for layer in net.layers if layer.name in index.layers]
+    deep = [layer for layer in able if layer != net.logits] or able
+    name = controls.layer(net, able=lambda layer: layer.name in able, default=deep[-1])
+with st.expander("More choices", icon=":material/tune:"), st.container(horizontal=True, gap="medium"):
+    look = controls.choice("As", "look", ["pictures", "dots"])
+    count = len(of_set)
+    most = controls.number("Pictures at most", "most", 10, MOST, 5000, width=150)
+    steps = controls.slider("Iterations of t-SNE", 3, 2000, takes["steps"], key="steps", width=220)
+    perplexity = controls.slider("Perplexity", 2, 100, int(takes["perplexity"]), key="perplexity", width=220)
+    near_by = controls.slider("Neighbours (UMAP)", 2, 100, 15, key="near", width=220) if by == "UMAP" else 15
+    measures = ["L2", "cosine"] if space == PIXELS else ["cosine", "L2"]
+    measure = controls.choice("Distance", "measure", measures)
+    start = controls.choice("Start", "start", list(embedding.STARTS))
+    seed = controls.number("Seed", "seed", 0, 9999, 0, width=120)
+
+rows = np.arange(count)
+if count > most:  # the same ones for every layer
+    rows = np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+table = of_set.iloc[rows].reset_index(drop=True)
+digest = hashlib.sha256(repr((index.key, most, seed)).encode()).hexdigest()[:16]
+knobs = {}
+if by == "t-SNE":
+    knobs = {"perplexity": float(perplexity), "steps": steps, "measure": measure, "start": start, "seed": seed}
+elif by == "UMAP":
+    knobs = {"neighbours": near_by, "measure": measure, "seed": seed}
+what = PIXELS if space == PIXELS else name
+of = hashlib.sha256(repr((digest, what, by, sorted(knobs.items()))).encode()).hexdigest()[:16]  # which map this is
+shown_of = f"{of}-{layout}"  # what a box means hangs on how it is drawn, too
+
+
+# Compute ------------------------------------------------------------------------------------------------------------
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def tiles_of(_index: Index, digest: str, _ids: tuple) -> tuple[np.ndarray, atlas.Sprite]:
+    largest = next((side for number, side in SIZES if len(_ids) <= number), SIZES[-1][1])
+    tiles = embedding.squares(_index.thumbnails(_ids), largest)
+    return tiles, atlas.sprite(tiles)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def features_of(_index: Index, digest: str, layer: str, _rows: np.ndarray) -> np.ndarray:
+    return _index.features(layer)[_rows]
+
+
+# Of whole sets, where they lie: so that they are read once, and by whichever page comes first.
+file = index.folder / f"pixels-{index.done}.npy"
+
+
+def pixels_of() -> np.ndarray | None:
+    kept = neighbours.open_small(file, count)
+    return None if kept is None else np.asarray(kept[rows])
+
+
+def map_steps(resume: embedding.Map | None) -> Iterator[Step]:
+    """The map; where pictures have to be read again before, Steps without a result."""
+    if space == LAYER:
+        features = features_of(index, digest, name, rows)
+    else:
+        features = pixels_of()
+        if features is None:
+            ids = of_set.id.tolist()
+            for step in neighbours.small_steps(lambda number: index.pixels(net, number), ids, file=file):
+                yield Step(step.index, step.total, None)
+            features = np.asarray(step.result[rows])
+    yield from embedding.map_steps(features, by, resume=resume, **knobs)
+
+
+job = jobs.run(net.engine, "map", (of,), lambda: map_steps(None), resume=map_steps)
+grid_of = st.cache_data(lambda of, _places: embedding.on_grid(_places), max_entries=8, show_spinner=False)
+kept_of = st.cache_data(
+    lambda of, _features, _places, measure: embedding.neighbours_kept(_features, _places, measure=measure),
+    max_entries=16,
+    show_spinner=False,
+)
+placed_of = st.cache_data(
+    lambda of, _made, _features, _new, picture: embedding.place(_made, _features, _new)[0],
+    max_entries=32,
+    show_spinner=False,
+)
+
+
+def features() -> np.ndarray:
+    found = features_of(index, digest, name, rows) if space == LAYER else pixels_of()
+    return found if found.dtype == np.float32 else found / np.float32(255)
+
+
+def own_features() -> np.ndarray:
+    """(C,) of the sidebar's picture."""
+    if space == PIXELS:
+        return neighbours.small(scene.pixels) / np.float32(255)
+    values = net.activations(net.batch(scene.pixels), [name])[name][0]
+    return values.reshape(len(values), -1).mean(1)
+
+
+# Colours ------------------------------------------------------------------------------------------------------------
+
+
+def grouped() -> tuple[np.ndarray, list[str], list[str]]:
+    """(N,) which group each picture is of, -1 for none, the groups' names and colours; the rarest share one."""
+    if colouring == NOTHING:
+        return np.full(len(table), -1), [], []
+    if colouring == RIGHT:
+        true = np.append(matching, -1)[table.label]  # a label of -1 is the last
+        groups = np.where(true < 0, -1, np.where(true == table.prediction, 0, 1))
+        return groups, ["right", "wrong"], ["#31688e", "#e8590c"]
+    names, numbers = (index.names, table.label) if colouring == LABEL else (net.labels, table.prediction)
+    present, sizes = np.unique(numbers[numbers >= 0], return_counts=True)
+    if len(present) > 12:
+        common = np.sort(present[np.argsort(-sizes, kind="stable")[:11]])
+        place = {int(k): j for j, k in enumerate(common)}
+        groups = np.array([place.get(int(k), 11 if k >= 0 else -1) for k in numbers])
+        return groups, [*(names[k] for k in common), "all others"], [*charts.kinds(11), charts.OTHERS]
+    place = {int(k): j for j, k in enumerate(present)}
+    return np.array([place.get(int(k), -1) for k in numbers]), [names[k] for k in present], charts.kinds(len(present))
+
+
+groups, group_names, palette = grouped()
+captions = atlas.Captions(
+    labels=table.label.to_numpy(),
+    predictions=table.prediction.to_numpy(),
+    probabilities=table.probability.to_numpy(),
+    kinds=index.names,
+    classes=net.labels,
+    true=np.append(matching, -1)[table.label],
+)
+tiles, sprite = tiles_of(index, digest, tuple(table.id.tolist()))
+
+# Show ---------------------------------------------------------------------------------------------------------------
+
+
+def cells_in_square(cells: np.ndarray) -> tuple[np.ndarray, float]:
+    """(N, 2) places in [0, 1] of a grid's cells, and a cell's side."""
+    across = int(cells.max()) + 1
+    shape = cells.max(0) + 1
+    inset = (across - shape) / 2  # of the shorter side
+    return ((cells + inset) / max(across - 1, 1))[:, ::-1].astype(np.float32), 1 / across
+
+
+def chosen_now() -> dict | None:
+    """What is chosen, on the map or among what lies beside it."""
+    kept = st.session_state.get("map_chosen")
+    return kept if kept and kept["of"] == shown_of else None
+
+
+def choose(choice: dict | None) -> None:
+    st.session_state["map_chosen"] = choice and {**choice, "of": shown_of}
+
+
+def draw(step: Step | None, complete: bool) -> None:
+    row = st.container(horizontal=True, gap="medium")
+    left, right = row.container(width=atlas.SIDE + 4), row.container(width=charts.PANEL + 4)
+    if step is None or step.result is None:
+        left.skeleton(height=atlas.SIDE + 70)
+        right.caption("The pictures are read again, to look at their pixels." if step else "The map is begun.")
+        return
+    made: embedding.Map = step.result
+    with left:
+        places, mine, ids = show_map(made, complete)
+    with right:
+        if ids is not None and len(ids):
+            show_chosen(ids, places)
+        elif complete:
+            show_mine(mine is not None)
+        else:
+            st.caption("The pictures find their places; they can be chosen at any time.")
+    with st.container(horizontal=True, gap="medium"):
+        show_quality(made, complete)
+
+
+def show_map(made: embedding.Map, complete: bool) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Draws it; returns the places in [0, 1], that of the sidebar's picture, and which ones are chosen."""
+    mine = placed_of(of, made, features(), own_features(), image.digest(scene.pixels)) if complete else None
+    if layout == GRID:
+        cells = grid_of((of, step_of()), made.places)
+        places, tile = cells_in_square(cells)
+        if mine is not None:  # a grid has no place for it: beside the one that is nearest on the map
+            mine = places[int(np.linalg.norm(made.places - mine, axis=1).argmin())]
+    else:
+        together = made.places if mine is None else np.concatenate([made.places, mine[None]])
+        places = embedding.in_square(together)
+        tile = float(np.clip(0.7 / len(table) ** 0.5, 0.012, 0.08))
+        if mine is not None:
+            places, mine = places[:-1], places[-1]
+    chosen = chosen_now()
+    ids = None if chosen is None else atlas.within(chosen, places, groups)
+    atlas.show(
+        places,
+        sprite,
+        captions,
+        alt=f"{len(table):,} pictures laid out by {by}, so that those are near each other that are alike by {what}.",
+        of=shown_of,
+        tile=tile,
+        grid=layout == GRID,
+        dots=look == "dots",
+        groups=groups,
+        names=group_names,
+        palette=palette,
+        chosen=ids if ids is not None and len(ids) > 1 else None,
+        focus=int(ids[0]) if ids is not None and len(ids) == 1 else None,
+        mark=None if mine is None else (*mine, thumbnail(scene.shown)),
+        choose=choose,
+    )
+    return places, mine, ids
+
+
+def step_of() -> int:
+    return job.step.index if job.step else 0
+
+
+def thumbnail(pixels: np.ndarray) -> str:
+    step = max(1, max(pixels.shape[:2]) // 96)
+    return "data:image/png;base64," + base64.b64encode(image.to_png(pixels[::step, ::step])).decode("ascii")
+
+
+def tile_sheet(places: np.ndarray, key: str, columns: int, **more: list) -> None:
+    """Pictures of the map by their numbers, as tiles; a click chooses one."""
+    labels = [index.names[k] if k >= 0 else "none" for k in table.label[places]]
+    seen = [net.labels[k] for k in table.prediction[places]]
+    controls.clickable(
+        charts.sheet(
+            [tiles[k].astype(np.float32) / 255 for k in places],
+            captions={"label": labels, "seen as": seen, **more},
+            columns=columns,
+            name="picture",
+        ),
+        "picture",
+        lambda point: choose({"one": int(places[point["tile"]])}),
+        "Pictures; a click chooses one.",
+        key=f"sheet_{key}",
+    )
+
+
+def nearest_to(query: np.ndarray, without: int | None = None) -> None:
+    found = neighbours.nearest(features(), query, count=13, measure=measure)
+    keep = found.rows != without
+    near, far = found.rows[keep][:12], found.distances[keep][:12]
+    st.markdown(f"**Nearest to it**, by {what}")
+    tile_sheet(near, "near", 4, distance=[f"{value:.3g}" for value in far])
+
+
+def show_chosen(ids: np.ndarray, places: np.ndarray) -> None:
+    some = table.iloc[ids]
+    true = captions.true[ids]
+    if len(ids) == 1:
+        one = some.iloc[0]
+        st.markdown(f"**{index.names[one.label] if one.label >= 0 else 'One picture'}**")
+        st.image(image.to_png(charts.enlarge(tiles[ids[0]].astype(np.float32) / 255, 128)), width=128)
+        st.markdown(f"Seen as **{net.labels[one.prediction]}**, {one.probability:.1%}  \n{one['where']}")
+        nearest_to(features()[ids[0]], int(ids[0]))
+        return
+    st.markdown(f"**{len(ids):,} pictures** chosen")
+    if (true >= 0).any():
+        st.markdown(f"{(true == some.prediction)[true >= 0].mean():.1%} of them are seen as what they are.")
+    middle = features()[ids].mean(0)
+    near = neighbours.nearest(features()[ids], middle, count=SHEET, measure=measure).rows
+    tile_sheet(ids[near], "chosen", 8)
+    st.caption(
+        ("Those nearest to their middle first" if len(ids) <= SHEET else f"The {SHEET} nearest to their middle")
+        + "; a click takes one, and shows its neighbours."
+    )
+    for title, names, numbers in (("Labels", index.names, some.label), ("Seen as", net.labels, some.prediction)):
+        sizes = numbers[numbers >= 0].value_counts().head(6)
+        if len(sizes):
+            st.markdown(f"**{title}**")
+            st.altair_chart(
+                charts.counts([names[k] for k in sizes.index], sizes.tolist(), colours_of(title, sizes.index)),
+                width="stretch",
+                key=f"counts_{title}",
+                alt=f"{title} of the chosen pictures.",
+            )
+    st.download_button(
+        "These pictures (CSV)",
+        lambda: rows_of(some, places[ids], None).to_csv(index=False),
+        "chosen.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+        key="download_chosen",
+    )
+
+
+def colours_of(title: str, numbers: pd.Index) -> list[str]:
+    """The map's, where it is coloured by the same."""
+    names = index.names if title == "Labels" else net.labels
+    known = dict(zip(group_names, palette, strict=True)) if colouring in (LABEL, PREDICTION) else {}
+    return [known.get(names[k], charts.OTHERS) for k in numbers]
+
+
+def show_mine(placed: bool) -> None:
+    st.markdown(f"**{scene.picture_name}**, the sidebar's picture, is marked on the map")
+    st.image(image.to_png(charts.enlarge(scene.shown, 128)), width=128)
+    st.markdown(f"Seen as **{scene.net.labels[int(scene.probabilities.argmax())]}**, {scene.probabilities.max():.1%}")
+    nearest_to(own_features())
+    st.caption("Drag a box on the map, or click a picture or one of the names below it, to choose others.")
+
+
+def show_quality(made: embedding.Map, complete: bool) -> None:
+    with st.container(width=charts.PANEL + 4):
+        if by == "PCA":
+            st.markdown(f"**Two axes explain {made.explained[:2].sum():.0%}** of the variance")
+            st.altair_chart(
+                charts.explained(made.explained[:20]), width="stretch", key="explained", alt="Variance explained."
+            )
+        elif len(made.losses):
+            st.markdown("**What t-SNE makes small**: the divergence")
+            data = pd.DataFrame(made.losses, columns=["iteration", "divergence"]).astype({"iteration": int})
+            curve = charts.lines(
+                data,
+                x="iteration",
+                y=["divergence"],
+                x_title="iteration",
+                y_title="Kullback-Leibler, nats",
+                height=180,
+            )
+            st.altair_chart(curve, width="stretch", key="losses", alt="The divergence over the iterations.")
+    if not complete:
+        return
+    with st.container(width=charts.PANEL + 4):
+        places = grid_of((of, step_of()), made.places) if layout == GRID else made.places
+        share, chance = kept_of((of, layout), features(), places, measure)
+        st.metric(
+            "Of the 10 nearest, the map keeps near",
+            f"{share:.0%}",
+            help="The share of each picture's ten nearest by the features that are also among its ten nearest on the "
+            f"map; laid out by lot, it would be {chance:.1%}.",
+        )
+        st.caption(
+            f"{len(table):,} pictures of {index.data_name}"
+            + (f", drawn by lot from {count:,}" if count > len(table) else "")
+            + ". Two or so axes cannot keep all that is near: trust a map's groups as far as this number goes, and "
+            "its distances between groups less."
+        )
+
+
+def rows_of(some: pd.DataFrame, places: np.ndarray, cells: np.ndarray | None) -> pd.DataFrame:
+    """A row per picture, for a CSV file."""
+    found = some.assign(
+        label=[index.names[k] if k >= 0 else "" for k in some.label],
+        prediction=[net.labels[k] for k in some.prediction],
+        x=places[:, 0],
+        y=places[:, 1],
+    )
+    return found if cells is None else found.assign(row=cells[:, 0], col=cells[:, 1])
+
+
+jobs.show(net.engine, job, draw)
+with st.container(horizontal=True, gap="medium"):
+    onward = {"layer": name} if space == LAYER else {}
+    frame.onward("look", "activations", "What does that layer make of this picture?", **onward)
+
+
+def csv() -> str:
+    places = job.step.result.places
+    return rows_of(table, places, grid_of((of, step_of()), places)).to_csv(index=False)
+
+
+def sheet_png() -> bytes:
+    places = job.step.result.places
+    drawn = (
+        embedding.tiled(tiles, grid_of((of, step_of()), places)) if layout == GRID else embedding.drawn(tiles, places)
+    )
+    return atlas.png(drawn)
+
+
+frame.foot(
+    downloads=[
+        ("Places (CSV)", "map.csv", csv, "text/csv"),
+        ("Sheet (PNG)", "map.png", sheet_png, "image/png"),
+    ]
+    if job.state == "done"
+    else [],
+    explained="""
+A layer's channels, each averaged over the picture, are a point with as many coordinates as there are channels. The map
+has two, and tries to keep near what is near there.
+
+- **t-SNE** ([van der Maaten & Hinton 2008](https://jmlr.org/papers/v9/vandermaaten08a.html)) turns distances into
+  chances of being neighbours, so that each picture has about as many as the *perplexity* says, and moves the points
+  until the map's chances diverge least from them. It starts from the principal components and is computed by
+  [openTSNE](https://opentsne.readthedocs.io). Groups that hold together mean something; how large they are, and how far
+  apart, means little ([Wattenberg 2016](https://distill.pub/2016/misread-tsne/)).
+- **PCA** is a shadow: the two directions along which the points vary most, and nothing else. How much of the variance
+  they explain says how much one sees.
+- **UMAP** ([McInnes 2018](https://arxiv.org/abs/1802.03426)) is offered where the package umap-learn is installed.
+
+**On a grid**, no picture hides another: each gets a cell of its own, so that all together move as little as they can.
+In [cnnembed](https://cs.stanford.edu/people/karpathy/cnnembed/), the first to come took the cell.
+Compare a late layer with an early one, and with *raw pixels*: early on, the network arranges by colour and brightness;
+late, by what the pictures show. The sidebar's picture was no part of the map; it was placed on it afterwards.
+""",
+)
