@@ -363,6 +363,18 @@ def index(net: Net, data: Dataset, *, layers: Sequence[str] = (), folder: Path |
     return last(index_steps(net, data, layers=layers, folder=folder))
 
 
+def ready_steps(net: Net, data: Dataset, layers: Sequence[str]) -> Iterator[Step]:
+    """A whole index that has these layers: the one that is there, in one Step, or else the pass that makes it."""
+    for name in layers:
+        net.layer(name)
+    found = open_index(net, data, layers=layers)
+    if found is not None and found.complete and not found.stale:
+        yield Step(found.done, found.total, found)
+        return
+    wanted = {*default_layers(net), *layers}
+    yield from index_steps(net, data, layers=[layer.name for layer in net.layers if layer.name in wanted])
+
+
 def index_steps(
     net: Net,
     data: Dataset,
