@@ -75,18 +75,19 @@ def at_hand() -> list[Path]:
 
 
 def decoder_for(net: Net) -> Decoder:
-    """The first decoder at hand that was trained for this very network. Raises NoDecoder."""
+    """The decoder at hand that was trained for this very network, or else the first one at hand: it draws photographs,
+    and what they say to another network can be asked, too (Nguyen et al. 2016, section 3.3). Raises NoDecoder.
+    """
+    found = []
     for path in at_hand():
         try:
-            found = _opened(path, path.stat().st_mtime)
+            found.append(_opened(path, path.stat().st_mtime))
         except NoDecoder:
             continue  # another's file is no reason to have none; who opens it by name is told
-        if found.net_sha256 == net.sha256:
-            return found
-    raise NoDecoder(
-        f"There is no decoder for {net.name}: choose imagenette, whose decoder ships, or train one with "
-        "`python -m engine train-decoder`."
-    )
+    own = [each for each in found if each.net_sha256 == net.sha256]
+    if not found:
+        raise NoDecoder("There is no decoder; train one with `python -m engine train-decoder`.")
+    return (own or found)[0]
 
 
 @lru_cache(maxsize=4)
@@ -147,10 +148,11 @@ def decoded(net: Net, image: np.ndarray) -> np.ndarray:
     Raises NoDecoder.
     """
     decoder = decoder_for(net)
+    if decoder.net_sha256 != net.sha256:
+        raise NoDecoder(
+            f"There is no decoder for {net.name}: choose imagenette, whose decoder ships, or train one with "
+            "`python -m engine train-decoder`."
+        )
     code = net.activations(net.batch(image), [decoder.layer])[decoder.layer]
-    return sized(decoder(code)[0], net)
-
-
-def sized(pixels: np.ndarray, net: Net) -> np.ndarray:
-    """(H, W, C) of the net's own size; scaled only where the decoder's is another."""
+    pixels = decoder(code)[0]
     return pixels if pixels.shape[:2] == net.input_size else fit(pixels, net.input_size, channels=net.channels)[0]

@@ -4,6 +4,9 @@ Nguyen, Dosovitskiy, Yosinski, Brox, Clune 2016, arXiv:1605.09304: the picture i
 the code is what is changed (equation 1). So nothing can come out that the decoder cannot draw, and it has learned from
 photographs: a prior that is learned and not written down.
 
+A decoder that was trained for one network serves as the prior of any other: what is climbed is the other's score of
+what it draws.
+
 Ours departs: codes are those of a layer with rows and columns, which say where things are, and not of a fully
 connected one; each unit is measured by what it reaches on photographs and kept there, where the paper keeps it within
 three standard deviations; and steps are Adam's.
@@ -89,8 +92,10 @@ def maximize_code_steps(
     def draw(x: torch.Tensor) -> torch.Tensor:
         code = x * span + least
         pixels = decoder.twin(code, [output])[output]
+        if pixels.shape[1] != net.channels:
+            pixels = pixels.mean(1, keepdim=True).expand(-1, net.channels, -1, -1)
         if pixels.shape[2:] != net.input_size:
-            pixels = F.interpolate(pixels, net.input_size, mode="bilinear", align_corners=False)
+            pixels = F.interpolate(pixels, net.input_size, mode="bilinear", antialias=True)
         return pixels
 
     def keep(x: torch.Tensor, gradient: torch.Tensor, index: int) -> torch.Tensor:
@@ -114,6 +119,8 @@ def maximize_code_steps(
 def beginning(net: Net, decoder: Decoder, image: np.ndarray, start: str, seed: int) -> np.ndarray:
     """(1, C, h, w): the code to begin with. Raises ValueError where there is no such start."""
     if start == "picture":
+        if decoder.net_sha256 != net.sha256:
+            raise ValueError(f"{decoder.name} does not know what {net.name} says of a picture; start from the mean.")
         return net.activations(net.batch(image), [decoder.layer])[decoder.layer]
     if start != "mean":
         raise ValueError(f"There is no start {start!r}; choose one of {', '.join(STARTS)}.")

@@ -40,11 +40,19 @@ def test_both_engines_draw_the_same(file):
     np.testing.assert_allclose(found(codes), twin, atol=1e-5)
 
 
-def test_it_is_found_for_its_own_network_alone(tiny, file, tmp_path):
+def test_the_one_of_the_very_network_is_taken(tiny, file, tmp_path):
+    """The shipped one comes first, but is another network's."""
     assert decoder_for(tiny).name == "tiny_decoder"
     other = nets.save(nets.tiny(about=nets.ABOUT, tail=[nets.node("Softmax", "logits", "p")]), tmp_path / "other.onnx")
+    assert decoder_for(other).name == "imagenette_decoder"
     with pytest.raises(NoDecoder, match=r"no decoder for other: .*imagenette.* train-decoder"):
-        decoder_for(other)
+        decoded(other, nets.picture())
+
+
+def test_without_any_one_is_told_how_to_get_one(tiny, monkeypatch):
+    monkeypatch.setattr("engine.decoder.at_hand", list)
+    with pytest.raises(NoDecoder, match="train-decoder"):
+        decoder_for(tiny)
 
 
 def test_a_file_that_is_none_does_not_hide_the_others(tiny, file):
@@ -66,13 +74,6 @@ def test_what_is_no_decoder_is_refused(tiny, cache, tmp_path):
             open_decoder(path)
         assert wanted in str(found.value)
         assert str(found.value).endswith(".")
-
-
-def test_a_picture_of_another_size_is_scaled_to_the_nets(tiny, cache, tmp_path):
-    """A decoder whose code is smaller than the layer's share of the picture draws smaller ones."""
-    from engine.decoder import sized
-
-    assert sized(np.zeros((6, 8, 3), np.float32), tiny).shape == (12, 16, 3)
 
 
 def test_the_shipped_one_gives_pictures_back(shared):

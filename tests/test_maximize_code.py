@@ -6,7 +6,7 @@ import nets
 import numpy as np
 import pytest
 
-from engine.decoder import NoDecoder, decoder_for
+from engine.decoder import decoder_for
 from engine.maximize_code import STARTS, beginning, maximize_code, maximize_code_steps
 from engine.net import Net, softmax
 from engine.target import unit
@@ -83,9 +83,16 @@ def test_what_there_is_not_is_said(ready, picture, knobs, told):
         maximize_code(ready, picture, 1, **knobs)
 
 
-def test_a_network_without_a_decoder_is_told_so(tiny, cache, picture):
-    with pytest.raises(NoDecoder, match="train-decoder"):
-        maximize_code(tiny, picture, 1)
+@pytest.mark.parametrize("name", ["digits", "clever_hans"])
+def test_the_decoder_of_one_network_is_a_prior_for_another(name):
+    """Of another size, and of one channel."""
+    net = Net(f"exported_models/{name}.onnx")
+    blank = np.zeros((*net.input_size, net.channels), np.float32)
+    climb = maximize_code(net, blank, 2, steps=12)
+    assert climb.picture.shape == blank.shape
+    assert climb.scores[-1, 0] > climb.scores[0, 0]
+    with pytest.raises(ValueError, match=f"does not know what {name} says"):
+        maximize_code(net, blank, 2, start="picture", steps=1)
 
 
 def test_on_photographs_the_class_is_there_in_the_saved_picture():
