@@ -7,6 +7,7 @@ climb `texture`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from engine import image
 from engine.net import PASS_THROUGH, Net, UnknownLayer
 from engine.target import Target
+from engine.tiles import Part, Sums, Tally, at_once, everywhere, measured
 
 if TYPE_CHECKING:
     import torch
@@ -29,11 +31,43 @@ def gram(values: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Ten
     The paper leaves the sum; the mean makes pictures of different sizes comparable. weights: (h, w) >= 0, how much each
     position counts; by default all count the same.
     """
-    flat = values.flatten(2)
-    if weights is None:
-        return flat @ flat.mT / flat.shape[2]
-    share = weights.reshape(1, 1, -1)
-    return (flat * share) @ flat.mT / share.sum()
+    total, count = products(values, weights)
+    return total / count
+
+
+def products(values: torch.Tensor, weights: torch.Tensor | None = None) -> list[torch.Tensor]:
+    """The same as a sum over the positions, and how much these count in all."""
+    count = values.new_tensor(values.shape[2] * values.shape[3]) if weights is None else weights.sum()
+    return [_products().apply(values, weights), count]
+
+
+@functools.cache
+def _products() -> type[torch.autograd.Function]:
+    """The sums of the products, with a gradient of one multiplication: torch's own takes two, one of them turned round.
+
+    Positions come first and channels last, as the Twin's maps lie in memory, and so does the gradient.
+    """
+    import torch
+    from torch.autograd.function import once_differentiable
+
+    class Products(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, values, weights):
+            flat = values.permute(0, 2, 3, 1).flatten(1, 2)  # (B, h · w, C)
+            ctx.save_for_backward(flat)
+            ctx.weights, ctx.size = weights, values.shape[2:]
+            return flat.mT @ (flat if weights is None else flat * weights.reshape(-1, 1))
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx, gradient):
+            (flat,) = ctx.saved_tensors
+            found = flat @ (gradient + gradient.mT)
+            if ctx.weights is not None:
+                found *= ctx.weights.reshape(-1, 1)
+            return found.unflatten(1, ctx.size).permute(0, 3, 1, 2), None
+
+    return Products
 
 
 def apart(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -42,7 +76,12 @@ def apart(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     The papers divide by the number of channels and positions instead, which leaves some layers thousands of times as
     loud as others.
     """
-    return ((found - wanted) ** 2).flatten(1).sum(1) / (wanted**2).sum().clamp(min=1e-12)
+    import torch
+    import torch.nn.functional as F
+
+    size = wanted.flatten().dot(wanted.flatten()).clamp(min=1e-12)
+    far = [F.mse_loss(each, wanted[0], reduction="sum") for each in found]  # in one pass, without the differences
+    return torch.stack(far) / size
 
 
 def scales(net: Net) -> list[str]:
@@ -68,18 +107,40 @@ def scales(net: Net) -> list[str]:
     return sorted(found.values(), key=order.index)
 
 
-def features(net: Net, pixels: np.ndarray, layers: Sequence[str]) -> dict[str, torch.Tensor]:
-    """The layers' values (1, C, h, w) for a picture (H, W, C) of any size. Raises UnknownLayer, NoGradient."""
+def features(net: Net, pixels: np.ndarray, layers: Sequence[str], tile: int | None = None) -> dict[str, torch.Tensor]:
+    """The layers' values (1, C, h, w) for a picture (H, W, C) of any size. Raises UnknownLayer, NoGradient, ValueError.
+
+    tile: pixels a side; a larger picture is looked at tile by tile.
+    """
+    import torch
+
+    found: dict[str, torch.Tensor] = {}
+
+    def keep(values: Mapping[str, Any], parts: Mapping[str, Part]) -> list:
+        for name, part in parts.items():
+            maps = values[name]
+            if name not in found:
+                found[name] = torch.empty(*maps.shape[:2], *part.size, memory_format=torch.channels_last)
+            found[name][:, :, part.rows, part.cols] = maps
+        return []
+
+    looked(net, pixels, layers, keep, tile)
+    return found
+
+
+def looked(net: Net, pixels: np.ndarray, layers: Sequence[str], sums: Sums, tile: int | None = None) -> list:
+    """Sums over a picture (H, W, C) of any size: see engine/tiles.py. Raises UnknownLayer, NoGradient, ValueError."""
     import torch
 
     from engine import optimize
 
+    source = net.graph.input
     for name in layers:
-        if name != net.graph.input:
+        if name != source:
             net.map_layer(name)
     try:
         with torch.no_grad():
-            return net.twin(optimize.tensor(pixels), layers)
+            return measured(net, layers, sums, net.twin(optimize.tensor(pixels), [source])[source], tile)
     except RuntimeError as error:  # a layer that has come to no rows or columns
         height, width = pixels.shape[:2]
         raise ValueError(f"A picture of {height} x {width} pixels is too small for {net.name}'s layers.") from error
@@ -111,8 +172,20 @@ def texture(
     most nets begin with a stride and do not notice a noise of single pixels. The papers have no such layer.
     The value reads the Twin's tensors, and stays a number at every size. Raises UnknownLayer, NoGradient, ValueError.
     """
-    import torch
+    return at_once(texture_tally(net, pictures, layers, shares=shares, masks=masks, emphasis=emphasis))
 
+
+def texture_tally(
+    net: Net,
+    pictures: Sequence[np.ndarray],
+    layers: Sequence[str],
+    *,
+    shares: Sequence[float] | None = None,
+    masks: Sequence[np.ndarray] | None = None,
+    emphasis: Sequence[float] | None = None,
+    tile: int | None = None,
+) -> Tally:
+    """`texture` as sums over places. tile: pixels a side; larger pictures are looked at tile by tile, too."""
     layers = list(dict.fromkeys(layers))
     if not layers:
         raise UnknownLayer("A texture needs at least one layer to be seen at.")
@@ -120,32 +193,55 @@ def texture(
     loud = proportions(emphasis, len(layers), "layer")
     if masks is not None and len(masks) != len(pictures):
         raise ValueError(f"There are {len(masks)} masks for {len(pictures)} pictures; each needs one of its own.")
-    seen = lambda name, values: neighbourhoods(values) if name == net.graph.input else values  # noqa: E731
-    each = [{n: gram(seen(n, v)) for n, v in features(net, picture, layers).items()} for picture in pictures]
+    each = []
+    for picture in pictures:
+        found = looked(net, picture, layers, _sums(net, layers, [None]), tile)
+        each.append({name: found[2 * i] / found[2 * i + 1] for i, name in enumerate(layers)})
     if masks is None:  # one mean for the whole picture
         each = [{name: sum(s * g[name] for s, g in zip(shares, each, strict=True)) for name in layers}]
         shares, masks = [1.0], [None]
-    places: dict[tuple, torch.Tensor | None] = {}
 
-    def place(index: int, size: tuple[int, int]) -> torch.Tensor | None:
-        """The mask at a layer's resolution."""
-        if masks[index] is not None and (index, size) not in places:
-            found = image.resize(np.asarray(masks[index], np.float32), size)
-            if not found.any():
-                raise ValueError(f"Mask {index + 1} covers nothing: it needs a place where its picture is to be met.")
-            places[index, size] = torch.from_numpy(found)
-        return places.get((index, size))
-
-    def value(values: Mapping[str, Any]) -> Any:
-        far = 0.0
+    def score(sums: Sequence) -> Any:
+        pairs, far = iter(zip(sums[::2], sums[1::2], strict=True)), 0.0
         for name, much in zip(layers, loud, strict=True):
-            maps = seen(name, values[name])
-            for index, (share, wanted) in enumerate(zip(shares, each, strict=True)):
-                found = gram(maps, place(index, tuple(maps.shape[2:])))
-                far = far + much * share * apart(found, wanted[name])
+            for share, wanted in zip(shares, each, strict=True):
+                total, count = next(pairs)
+                far = far + much * share * apart(total / count, wanted[name])
         return -100 * far
 
-    return Target(tuple(layers), value, "likeness in texture", "% off")
+    count = 2 * len(layers) * len(masks)
+    return Tally(tuple(layers), _sums(net, layers, masks), count, score, "likeness in texture", "% off")
+
+
+def _sums(net: Net, layers: Sequence[str], masks: Sequence[np.ndarray | None]) -> Sums:
+    """Of each layer, under each mask, what `products` gives."""
+    import torch
+
+    places: dict[tuple, torch.Tensor] = {}
+
+    def place(index: int, part: Part) -> torch.Tensor | None:
+        """The mask at these places of a layer's map; None where all count the same."""
+        if masks[index] is None:
+            return None
+        if (index, part.size) not in places:
+            found = image.resize(np.asarray(masks[index], np.float32), part.size)
+            if not found.any():
+                raise ValueError(f"Mask {index + 1} covers nothing: it needs a place where its picture is to be met.")
+            places[index, part.size] = torch.from_numpy(found)
+        return places[index, part.size][part.rows, part.cols]
+
+    def sums(values: Mapping[str, Any], parts: Mapping[str, Part]) -> list:
+        found = []
+        for name in layers:
+            maps, part = values[name], parts[name]
+            if name == net.graph.input:  # which is never seen by tiles
+                maps = neighbourhoods(maps)
+                part = everywhere(maps)
+            for index in range(len(masks)):
+                found += products(maps, place(index, part))
+        return found
+
+    return sums
 
 
 def proportions(given: Sequence[float] | None, count: int, of: str) -> list[float]:

@@ -11,7 +11,7 @@ default the picture is changed as waves with Adam, as in engine/texture.py; the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,12 @@ import numpy as np
 
 from engine import image as pictures
 from engine import samples
-from engine.gram import apart, coloured, features, multiple, scaled, scales
-from engine.gram import texture as texture_target
+from engine.gram import coloured, features, looked, multiple, scaled, scales, texture_tally
 from engine.net import Net
+from engine.regions import masks
 from engine.step import Step, last
-from engine.target import Target, energy
 from engine.texture import move_of, paper_of
+from engine.tiles import Part, Tally, tiled
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 STARTS = ("picture", "noise")
 COLOURS = ("of the style", "luminance", "histogram")
-LARGEST = 2048  # pixels along the longest side
+LARGEST = 4096  # pixels along the longest side
+TILE = 768  # pixels a side of what is worked out at once
 SMALLEST = 64  # of the first of several sizes
 
 
@@ -48,10 +49,10 @@ def style_transfer(
     stages: int = 2,
     content: float = 0.15,
     content_layer: str | None = None,
-    layers: Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
     style_size: float = 1.0,
-    shares: Sequence[float] | None = None,
-    regions: Sequence[np.ndarray] | None = None,
+    shares: str | Sequence[float] | None = None,
+    regions: str | Sequence[np.ndarray | str] | None = None,
     colours: str = "of the style",
     variation: float = 0.0,
     dream: float = 0.0,
@@ -59,6 +60,7 @@ def style_transfer(
     start: str = "picture",
     canvas: str = "waves",
     move: str = "adam",
+    tile: int = TILE,
     seed: int = 0,
 ) -> Climb:
     """The picture, painted as the style.
@@ -69,15 +71,17 @@ def style_transfer(
     multiples of the net's coarsest stride. steps: of all stages together. stages: sizes that it goes through, each
     twice the one before and begun from its result. content: weight of the likeness to the picture, that of the
     style's being 1. content_layer: where it is measured; by default at the third finest of the resolutions. layers:
-    where the style is measured; by default the last of each resolution (`gram.scales`), up to the fourth. style_size:
-    the style's longest side, as a share of the result's. shares: how much each style counts. regions: (H, W) in [0,
-    1] as large as image, one for each style: where it is to be met. colours: one of COLOURS; "luminance" paints the
+    where the style is measured, several or one text with commas between; by default the last of each resolution
+    (`gram.scales`), up to the fourth. style_size: the style's longest side, as a share of the result's. shares: how
+    much each style counts, several numbers or one text. regions: where each style is to be met, a mask (H, W) in [0, 1]
+    for each or one text of names and files: see engine/regions.py. colours: one of COLOURS; "luminance" paints the
     greys alone and takes all colour from the picture, "histogram" gives the style the picture's mean colours and
     their covariance before it is looked at. variation: weight of the total variation. dream: weight of what DeepDream
     climbs, the energy of `dream_layer` (by default the content layer), as a share of the picture's own. start: one of
-    STARTS. canvas: "waves" or "pixels". move: "adam" or "lbfgs". seed: of the noise.
+    STARTS. canvas: "waves" or "pixels". move: "adam" or "lbfgs". tile: a larger picture is worked out by tiles of so
+    many pixels a side, in bounded memory (engine/tiles.py). seed: of the noise.
     Returns Climb; its scores are the weighed distances in percent, below 0.
-    Raises UnknownLayer, NoGradient, ValueError.
+    Raises UnknownLayer, NoGradient, NotAPicture, ValueError.
     """
     knobs = dict(locals())
     return last(style_transfer_steps(**knobs))
@@ -97,6 +101,7 @@ def style_transfer_steps(
     start: str = "picture",
     canvas: str = "waves",
     move: str = "adam",
+    tile: int = TILE,
     seed: int = 0,
     resume: Climb | None = None,
     **knobs: Any,
@@ -107,14 +112,15 @@ def style_transfer_steps(
     for value, allowed in ((colours, COLOURS), (start, STARTS)):
         if value not in allowed:
             raise ValueError(f"{value!r} is none of {', '.join(allowed)}.")
-    if not 1 <= size <= LARGEST:
-        raise ValueError(f"A picture of {size} pixels cannot be painted; 1 to {LARGEST} can.")
+    if not 1 <= size <= LARGEST or tile < 1:
+        raise ValueError(
+            f"A picture of {size} pixels cannot be painted by tiles of {tile}; 1 to {LARGEST} can, by any."
+        )
     if picture is not None:
         (image,) = opened(picture)
-    if regions := knobs.get("regions"):
-        wrong = [np.shape(mask) for mask in regions if np.shape(mask) != image.shape[:2]]
-        if wrong:
-            raise ValueError(f"A mask of {wrong[0]} does not fit a picture of {image.shape[:2]}; make it as large.")
+    if knobs.get("regions"):
+        knobs["regions"] = masks(image, knobs["regions"])
+    knobs["layers"], knobs["shares"] = listed(knobs.get("layers")), weighed(knobs.get("shares"))
     grey = colours == "luminance" and net.channels == 3
     subject, styles = coloured(net, image), [coloured(net, each) for each in opened(style)]
     if grey:
@@ -129,7 +135,7 @@ def style_transfer_steps(
         content = scaled(subject, side, least=1, multiple=multiple(net))
         shape = content.shape[:2]
         seen = np.broadcast_to((content @ pictures.LUMA)[..., None], content.shape) if grey else content
-        target = wanted(net, seen, styles, side, **knobs)
+        target = tiled(net, wanted(net, seen, styles, side, tile=tile, **knobs), tile)
         paper, keep = paper_of(canvas, shape, 1 if grey else net.channels)
         if climb is None or climb.pixels.shape[1:3] != shape:
             pixels = pictures.resize(climb.picture, shape) if climb else _first(content, start, seed)
@@ -187,27 +193,58 @@ def wanted(
     dream: float = 0.0,
     dream_layer: str | None = None,
     content: float = 0.15,
-) -> Target:
+    tile: int = TILE,
+) -> Tally:
     """The three numbers in one: texture, content and dream; see `style_transfer`. picture: at its final size."""
     if min(content, dream) < 0 or not 0.05 <= style_size <= 4:
         raise ValueError("Weights have to be 0 or more, and the style's size from 0.05 to 4 times the picture's.")
     default = scales(net)[:4]
     layers, content_layer = layers or default, content_layer or default[min(2, len(default) - 1)]
-    shown = [scaled(each, max(round(size * style_size), 32), multiple=multiple(net)) for each in styles]
-    target = texture_target(net, shown, layers, shares=shares, masks=regions)
+    longest = min(max(round(size * style_size), 32), LARGEST)
+    shown = [scaled(each, longest, multiple=multiple(net)) for each in styles]
+    target = texture_tally(net, shown, layers, shares=shares, masks=regions, tile=tile)
     if content:
-        target = target + content * resemblance(net, picture, content_layer)
+        target = target + content * resemblance(net, picture, content_layer, tile)
     if dream:
-        of = energy(net, dream_layer or content_layer)
-        own = float(of.value(features(net, picture, of.names))[0])
+        of = strength(dream_layer or content_layer)
+        own = float(of.score(looked(net, picture, of.names, of.sums, tile))[0])
         target = target + (100 * dream / max(own, 1e-12)) * of
     return target
 
 
-def resemblance(net: Net, picture: np.ndarray, layer: str) -> Target:
+def resemblance(net: Net, picture: np.ndarray, layer: str, tile: int | None = None) -> Tally:
     """How unlike a picture of the same size is at a layer, in percent below 0: equation 1, as a share."""
-    own = features(net, picture, [layer])[layer]
-    return Target((layer,), lambda values: -100 * apart(values[layer], own), f"likeness at {layer}", "% off")
+    own = features(net, picture, [layer], tile)[layer]
+    size = max(float((own**2).sum()), 1e-12)
+
+    def sums(values: Mapping[str, Any], parts: Mapping[str, Part]) -> list:
+        part = parts[layer]
+        return [((values[layer] - own[:, :, part.rows, part.cols]) ** 2).flatten(1).sum(1)]
+
+    return Tally((layer,), sums, 1, lambda sums: -100 * sums[0] / size, f"likeness at {layer}", "% off")
+
+
+def strength(layer: str) -> Tally:
+    """All that a layer says: the mean of its squares (`target.energy`)."""
+
+    def sums(values: Mapping[str, Any], parts: Mapping[str, Part]) -> list:
+        maps = values[layer]
+        return [(maps**2).flatten(1).sum(1), maps.new_tensor(maps[0].numel())]
+
+    return Tally((layer,), sums, 2, lambda sums: sums[0] / sums[1], f"all of {layer}, squared", "% off")
+
+
+def listed(names: str | Sequence[str] | None) -> Sequence[str] | None:
+    """Names with commas between, as a command line gives them, or as they are."""
+    return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else names
+
+
+def weighed(shares: str | Sequence[float] | None) -> Sequence[float] | None:
+    """Numbers with commas between, or as they are. Raises ValueError."""
+    try:
+        return [float(each) for each in listed(shares)] if isinstance(shares, str) else shares
+    except ValueError:
+        raise ValueError(f"Shares are numbers with commas between, like 0.7,0.3, not {shares!r}.") from None
 
 
 def opened(style: np.ndarray | str | Sequence[np.ndarray]) -> list[np.ndarray]:

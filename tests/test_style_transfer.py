@@ -9,8 +9,9 @@ import nets
 import numpy as np
 import pytest
 
-from engine import image
+from engine import command, image
 from engine import nets as networks
+from engine import style_transfer as style_transfer_module
 from engine.gram import features
 from engine.net import Net
 from engine.style_transfer import (
@@ -22,6 +23,7 @@ from engine.style_transfer import (
     style_transfer_steps,
     wanted,
 )
+from engine.tiles import at_once
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CANVASES, MOVES = ("waves", "pixels"), ("adam", "lbfgs")
@@ -54,10 +56,10 @@ def test_the_parts_add_up(tiny):
     seen = features(tiny, nets.picture((30, 40), seed=3), ["relu1", "conv2", "pool1"])
 
     def of(**more):
-        return float(wanted(tiny, PICTURE, [STYLE], 40, **names, **more).value(seen))
+        return float(at_once(wanted(tiny, PICTURE, [STYLE], 40, **names, **more)).value(seen))
 
     only = of(content=0)
-    likeness = float(resemblance(tiny, PICTURE, "conv2").value(seen))
+    likeness = float(at_once(resemblance(tiny, PICTURE, "conv2")).value(seen))
     assert likeness < 0
     assert of(content=0.3) == pytest.approx(only + 0.3 * likeness, rel=1e-4)
     own = float((features(tiny, PICTURE, ["pool1"])["pool1"] ** 2).mean())
@@ -125,6 +127,25 @@ def test_a_mask_of_ones_is_none(tiny):
     np.testing.assert_allclose(made(tiny, regions=[np.ones((30, 40))]), made(tiny), atol=1e-4)
 
 
+def test_layers_shares_and_regions_as_text(tiny, tmp_path):
+    """As the command line has them."""
+    left = np.zeros((30, 40), np.float32)
+    left[:, :20] = 1
+    file = tmp_path / "mask.png"
+    file.write_bytes(image.to_png(1 - left))
+    styles = [STYLE, stripes(-3)]
+    found = made(tiny, styles, layers="relu1, conv2", shares="3,1", regions=f"left, {file}")
+    expected = made(tiny, styles, layers=["relu1", "conv2"], shares=(3, 1), regions=[left, 1 - left])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(found - made(tiny, styles)).max() > 0.01
+
+
+def test_the_command_line_takes_them():
+    (method,) = (m for m in [command._method(style_transfer_module, "style_transfer")] if m)
+    kinds = {knob.name: knob.kind for knob in method.knobs}
+    assert [kinds[name] for name in ("layers", "shares", "regions", "tile")] == [str, str, str, int]
+
+
 def test_a_mask_keeps_the_style_to_its_place(tiny):
     mask = np.zeros((30, 40), np.float32)
     mask[:, :16] = 1
@@ -177,9 +198,15 @@ def test_a_net_without_colours(tmp_path, colours):
         ({"style": np.zeros((8, 8, 3), np.float32)}, "8 x 8 pixels is too small"),
         ({"style": np.zeros((1, 4000, 3), np.float32)}, "1 x 4000 pixels is too small"),
         ({"image": np.zeros((1, 4000, 3), np.float32)}, "1 x 4000 pixels is too narrow"),
-        ({"regions": [np.ones((12, 12))]}, r"A mask of \(12, 12\) does not fit a picture of \(30, 40\)"),
+        ({"regions": [np.ones((12, 12))]}, "A mask of 12 x 12 pixels does not fit a picture of 30 x 40: cut it"),
         ({"regions": [np.zeros((30, 40))]}, "Mask 1 covers nothing"),
         ({"regions": [np.ones((30, 40))] * 2}, "2 masks for 1 pictures"),
+        ({"regions": "nowhere"}, "no mask 'nowhere': give a file, or one of everywhere, left"),
+        ({"regions": "left,right"}, "2 masks for 1 pictures"),
+        ({"shares": "much"}, "numbers with commas between, like 0.7,0.3, not 'much'"),
+        ({"shares": "1,1"}, "The 1 weights"),
+        ({"layers": "relu1,nowhere"}, "no layer 'nowhere'"),
+        ({"tile": 0}, "by tiles of 0"),
         ({"layers": ["nowhere"]}, "no layer 'nowhere'"),
         ({"content_layer": "nowhere"}, "no layer 'nowhere'"),
         ({"content_layer": "logits"}, "no rows and columns"),
