@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json as jsons
 import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,69 @@ def faithful(net: str, folder: Path, methods: str, class_: str | None, out: Path
     table.to_csv(out / "summary.csv", index=False)
     columns = list(table.columns)
     click.echo(_table([[*row[:2], *(f"{v:.4g}" for v in row[2:5]), row[5]] for row in table.values.tolist()], columns))
+
+
+def _data_sets(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """For --list: the data sets by name."""
+    if not wanted:
+        return
+    from engine import dataset
+
+    rows = [(name, "here", "") for name in dataset.at_hand()]
+    more = {name: about for name, about in dataset.FETCHED.items() if name not in dataset.at_hand()}
+    rows += [(name, f"{about.megabytes:.0f} MB to fetch", about.credit) for name, about in more.items()]
+    click.echo(_table(rows, ["name", "where", "credit"]))
+    ctx.exit()
+
+
+@main.command("index")
+@click.option("--net", required=True, metavar="NET", help="A network: a name, or a file.")
+@click.option(
+    "--data",
+    "given",
+    required=True,
+    metavar="DATA",
+    help="A name that --list shows, a folder (subfolders are labels), a Parquet file, MNIST's idx files, or hf:NAME.",
+)
+@click.option("--layers", default="", help="Layers whose channels are looked at, commas between.  [default: a few]")
+@click.option(
+    "--folder", type=click.Path(file_okay=False, path_type=Path), help="Where to keep it.  [default: in the cache]"
+)
+@click.option(
+    "--list", "list_", is_flag=True, is_eager=True, expose_value=False, callback=_data_sets, help="Data sets."
+)
+def index(net: str, given: str, layers: str, folder: Path | None) -> None:
+    """Ask a network about every picture of a data set, for the pages about data sets.
+
+    A pass that was broken off goes on where it ended. Pictures that cannot be read are skipped, counted and listed. The
+    published data sets are fetched first where they are not here.
+    """
+    from engine import dataset
+    from engine import index as indexes
+
+    network = Net(nets.find(net))
+    if given in dataset.FETCHED and given not in dataset.at_hand():
+        for _ in command.shown(dataset.fetch(given), given):
+            pass
+    data = dataset.find(given)
+    chosen = [name.strip() for name in layers.split(",") if name.strip()]
+    start = time.monotonic()
+    step = None
+    for step in command.shown(indexes.index_steps(network, data, layers=chosen, folder=folder), "index"):  # noqa: B007
+        pass
+    found = step.result
+    for line in found.skipped:
+        click.echo(f"skipped {line}", err=True)
+    read = found.pictures
+    click.echo(
+        f"{len(read):,} pictures of {found.data_name} by {found.net_name} ({time.monotonic() - start:.1f} s), "
+        f"{len(found.skipped):,} skipped; layers {', '.join(found.layers)}; in {found.folder}."
+    )
+    classes = dataset.classes(found.names, network.labels)
+    known = read[(read["label"] >= 0) & (classes[read["label"]] >= 0)] if len(classes) else read[:0]
+    if len(known):
+        right = (classes[known["label"]] == known["prediction"]).mean()
+        click.echo(f"Of {len(known):,} whose label is one of the network's classes, {right:.1%} are taken for it.")
 
 
 @main.command("fast-style")

@@ -16,6 +16,7 @@ import io
 import json
 import os
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -47,9 +48,10 @@ PART = 4  # pictures that a decoding thread takes at a time
 AHEAD = 2  # batches that are decoded ahead of the network
 EVERY = 0.5  # seconds between two writes
 THUMBNAIL = 64  # pixels of the longer side, at most
+CACHED = 1 << 18  # values that are reduced at a time: 1 MB
 ROWS = 1024  # read at a time
 TABLE, ABOUT, LOCK = "pictures", "about.json", "lock"
-KINDS = ("mean", "max", "place", "fires")
+KINDS = ("mean", "max", "place", "fires")  # float32, float32, row * W + col, and at how many places it is above 0
 
 
 class BadIndex(ValueError):
@@ -422,8 +424,8 @@ def index_steps(
             if time.monotonic() - noted >= every or rows["id"][-1].as_py() == len(data) - 1:
                 done += sum(map(len, waiting))
                 table.add(pa.Table.from_batches(waiting))
-                if done == len(data):  # put the many small files of the writes together
-                    table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+                if done == len(data):
+                    _tidied(table)
                 waiting, noted = [], time.monotonic()
                 yield Step(done, len(data), _index(folder, about, done, data))
 
@@ -446,6 +448,13 @@ def _table(folder: Path, about: dict, layers: Sequence[Layer]) -> Any:
         )
     base = _connect(folder)
     return base.create_table(TABLE, schema=_schema(layers), exist_ok=True)
+
+
+def _tidied(table: Any) -> None:
+    """Put the many small files of the writes together; who reads at that moment reads once more (Index._query)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of just that
+        table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
 
 def _schema(layers: Sequence[Layer]) -> pa.Schema:
@@ -494,12 +503,12 @@ def _passed(net: Net, data: Dataset, layers: Sequence[Layer], start: int, size: 
 
 
 def _decoded(net: Net, data: Dataset, numbers: Iterable[int]) -> list[tuple[np.ndarray, bytes] | str]:
-    """The net's view of each picture and its thumbnail, or why it cannot be read."""
+    """Of each picture the network's input (1, C, H, W) and the thumbnail, or why it cannot be read."""
     found: list[tuple[np.ndarray, bytes] | str] = []
     for number in numbers:
         try:
             pixels, _ = net.view(pictures.load(data.encoded(number)))
-            found.append((pixels, thumbnail(pixels)))
+            found.append((net.normalise(pixels.transpose(2, 0, 1)[None]), thumbnail(pixels)))
         except (OSError, ValueError) as error:  # NotAPicture is one; a reader of the data set may raise others
             found.append(" ".join(str(error).split()) or type(error).__name__)
     return found
@@ -535,9 +544,9 @@ def _rows(
     good = np.array([not isinstance(each, str) for each in seen], bool)
     found: dict[str, np.ndarray] = {}
     if good.any():
-        views = [each[0] for each in seen if not isinstance(each, str)]
-        values = net.activations(net.batch(*views), [*(layer.name for layer in layers), net.logits])
-        shares = softmax(values[net.logits].reshape(len(views), -1))
+        start = {net.graph.input: np.concatenate([each[0] for each in seen if not isinstance(each, str)])}
+        values = net.resume(start, [*(layer.name for layer in layers), net.logits])
+        shares = softmax(values[net.logits].reshape(int(good.sum()), -1))
         found["prediction"] = shares.argmax(1)
         found["probability"] = shares.max(1)
         for place, layer in enumerate(layers):
@@ -569,15 +578,25 @@ def _rows(
 
 
 def _reduced(values: np.ndarray, shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
-    """Of (B, C, H, W) or (B, C), per picture and channel: KINDS, each (B, C)."""
-    flat = values.reshape(len(values), shape[0], -1)
-    place = flat.argmax(2)
-    return {
-        "mean": flat.mean(2),
-        "max": np.take_along_axis(flat, place[:, :, None], 2)[:, :, 0],
-        "place": place,
-        "fires": np.count_nonzero(flat > 0, axis=2),
-    }
+    """Of (B, C, H, W) or (B, C), per picture and channel: KINDS, each (B, C).
+
+    A part that the processor's cache holds goes through all four before the next one is read; as operators of the
+    graph they took longer.
+    """
+    flat = values.reshape(len(values) * shape[0], -1)
+    count, cells = flat.shape
+    found = {kind: np.empty(count, dtype) for kind, dtype in zip(KINDS, ("f4", "f4", "i4", "i4"), strict=True)}
+    ones = np.full(cells, 1 / cells, np.float32)
+    rows = max(CACHED // cells, 1)
+    for at in range(0, count, rows):
+        part = flat[at : at + rows]
+        place = part.argmax(1)
+        found["place"][at : at + rows] = place
+        found["max"][at : at + rows] = part[np.arange(len(part)), place]
+        np.matmul(part, ones, out=found["mean"][at : at + rows])
+        # Bits are counted by the byte, which is quicker than adding truth values.
+        found["fires"][at : at + rows] = np.bitwise_count(np.packbits(part > 0, axis=1)).sum(1, dtype=np.int32)
+    return {kind: array.reshape(len(values), -1) for kind, array in found.items()}
 
 
 @contextmanager
