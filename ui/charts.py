@@ -421,6 +421,152 @@ def sheet(
 
 
 def network_map(layers: Sequence[Layer], chosen: str, able: Sequence[str], name: str) -> alt.LayerChart:
+def patches(
+    tiles: Sequence[np.ndarray],
+    *,
+    written: Sequence[str],
+    captions: Mapping[str, Sequence],
+    columns: int,
+    name: str,
+    heads: Sequence[str] = (),
+    chosen: int | None = None,
+    width: int = PANEL,
+    gap: int = 4,
+) -> alt.LayerChart:
+    """Pictures (h, w, 3) of one size in rows, each with a few characters written on it, and each clickable.
+
+    heads: a line above each row. `captions` are columns of the tooltip; the selection `name` has points with `tile`,
+    the place in the sequence.
+    """
+    side = (width - gap * (columns - 1)) // columns
+    height = max(8, round(side * tiles[0].shape[0] / tiles[0].shape[1]))
+    line = 20 if heads else 0
+    rows = -(-len(tiles) // columns)
+    shape = (rows * (line + height + gap) - gap, width)
+    tops = [k // columns * (line + height + gap) + line for k in range(len(tiles))]
+    lefts = [k % columns * (side + gap) for k in range(len(tiles))]
+    data = pd.DataFrame({"tile": range(len(tiles)), "top": tops, "left": lefts}).assign(**captions)
+    data = data.assign(bottom=data.top + height, right=data.left + side, written=list(written))
+    scales = _axes(shape)
+    place = {"x": alt.X("left:Q", axis=None, scale=scales["x"]), "y": alt.Y("top:Q", axis=None, scale=scales["y"])}
+    pictures = (
+        alt.Chart(data[["left", "top"]].assign(url=[_small(tile, side) for tile in tiles]))
+        .mark_image(width=side, height=height, aspect=False, align="left", baseline="top")
+        .encode(**place, url="url:N")
+    )
+    below = {**place, "y": alt.Y("bottom:Q", axis=None, scale=scales["y"]), "text": "written:N"}
+    pen = {"align": "left", "baseline": "bottom", "dx": 4, "dy": -2, "fontSize": 12, "fontWeight": 600}
+    outline = alt.Chart(data).mark_text(**pen, stroke="black", strokeWidth=3, color="black", opacity=0.75)
+    hover = alt.selection_point(name=f"hover_{name}", on="pointerover", empty=False, clear="pointerout")
+    hits = (
+        alt.Chart(data)
+        .mark_rect(stroke=ACCENT, strokeWidth=3, fillOpacity=0, cursor="pointer")
+        .encode(
+            **place,
+            x2="right:Q",
+            y2="bottom:Q",
+            tooltip=list(captions),
+            strokeOpacity=alt.condition(hover, alt.value(1), alt.value(0)),
+        )
+        .add_params(hover, alt.selection_point(name=name, fields=["tile"], empty=False))
+    )
+    layers = [pictures, outline.encode(**below), alt.Chart(data).mark_text(**pen, color="white").encode(**below)]
+    if heads:
+        above = pd.DataFrame({"left": 0, "top": tops[::columns], "head": list(heads)})
+        text = alt.Chart(above).mark_text(align="left", baseline="bottom", dy=-3, color="#868e96", fontSize=12)
+        layers.append(text.encode(**place, text="head:N"))
+    if chosen is not None and 0 <= chosen < len(tiles):
+        layers.append(_box_layer([(tops[chosen], lefts[chosen], tops[chosen] + height, lefts[chosen] + side)], shape))
+    return _fixed(alt.layer(*layers, hits), shape[1], shape[0])
+
+
+def _small(pixels: np.ndarray, side: int) -> str:
+    """A tile as wide as `side` on the screen: a photograph as JPEG at twice that, a few pixels as crisp blocks."""
+    if pixels.shape[1] <= side:
+        return _url(enlarge(pixels, side // 2 + 1))
+    if pixels.shape[1] > 2 * side:
+        pixels = resize(pixels, (max(1, round(pixels.shape[0] * 2 * side / pixels.shape[1])), 2 * side))
+    return "data:image/jpeg;base64," + base64.b64encode(to_jpeg(pixels)).decode("ascii")
+
+
+def points(
+    data: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    titles: tuple[str, str],
+    tips: Sequence[str],
+    colours: Mapping[str, str],
+    name: str,
+    chosen: object = None,
+    height: int = 250,
+) -> alt.LayerChart:
+    """A point for each row of a table; a click gives the nearest one's first column, as does the hover.
+
+    titles: of the axes. tips: columns of the tooltip. colours: of the column `kind`; the legend has those that occur.
+    chosen: the value of the first column whose point is ringed.
+    """
+    key, there = data.columns[0], [kind for kind in colours if (data.kind == kind).any()]
+    scale = alt.Scale(domain=there, range=[colours[kind] for kind in there])
+    place = {
+        "x": alt.X(f"{x}:Q", title=titles[0], axis=alt.Axis(format=".3~g", tickCount=5)),
+        "y": alt.Y(f"{y}:Q", title=titles[1], axis=alt.Axis(format=".3~g", tickCount=5)),
+    }
+    hover = alt.selection_point(name=f"hover_{name}", on="pointerover", empty=False, clear="pointerout", fields=[key])
+    dots = (
+        alt.Chart(data)
+        .mark_circle(size=60, opacity=0.8, cursor="pointer")
+        .encode(
+            **place,
+            color=alt.Color("kind:N", scale=scale, legend=alt.Legend(title=None, orient="top")),
+            tooltip=list(tips),
+            stroke=alt.condition(hover, alt.value(ACCENT), alt.value(None)),
+            strokeWidth=alt.value(2),
+        )
+        .add_params(hover, alt.selection_point(name=name, fields=[key], empty=False))
+    )
+    ring = alt.Chart(data[data[key] == chosen]).mark_point(size=150, color=ACCENT, strokeWidth=3, opacity=1)
+    return alt.layer(dots, ring.encode(**place)).properties(width="container", height=height)
+
+
+def ranked(
+    data: pd.DataFrame,
+    *,
+    y: str,
+    title: str,
+    tips: Sequence[str],
+    colours: Mapping[str, str],
+    name: str,
+    chosen: object = None,
+    height: int = 250,
+) -> alt.LayerChart:
+    """A thin bar for each row of a table, in its order, of the height `y`; a click gives its first column.
+
+    colours: of the column `kind`. chosen: the value of the first column that is pointed at.
+    """
+    key = data.columns[0]
+    data = data.assign(rank=np.arange(len(data)) + 1)
+    across = alt.X("rank:O", axis=alt.Axis(labels=False, ticks=False, title=f"{len(data)} units, in this order"))
+    across.scale = alt.Scale(paddingInner=0.1 if len(data) < 150 else 0, paddingOuter=0)
+    hover = alt.selection_point(name=f"hover_{name}", on="pointerover", empty=False, clear="pointerout", fields=[key])
+    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
+    bars = (
+        alt.Chart(data)
+        .mark_bar(cursor="pointer", minBandSize=1)
+        .encode(
+            x=across,
+            y=alt.Y(f"{y}:Q", title=title, axis=alt.Axis(format=".3~g", tickCount=5)),
+            color=alt.Color("kind:N", scale=scale, legend=None),
+            tooltip=list(tips),
+            opacity=alt.condition(hover, alt.value(0.6), alt.value(1)),
+        )
+        .add_params(hover, alt.selection_point(name=name, fields=[key], empty=False))
+    )
+    marker = alt.Chart(data[data[key] == chosen]).mark_point(shape="triangle-up", size=70, filled=True, color=ACCENT)
+    marker = marker.encode(x=across, y=alt.value(height), yOffset=alt.value(6)) if len(data) else marker
+    return alt.layer(bars, marker).properties(width="container", height=height)
+
+
     """Each layer a bar, in order: its height the resolution, its colour the channels. The selection has `layer`."""
     data = pd.DataFrame(
         [

@@ -412,8 +412,7 @@ def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[
         "--net",
         shlex.quote(net.name),
         *(["--output", shlex.quote(net.output)] if of_several else []),
-        "--image",
-        shown,
+        *(["--image", shown] if of_picture or "target" in knobs else []),
         *options,
         "--out result/",
     ]

@@ -10,6 +10,7 @@ import streamlit as st
 from engine import dataset
 from engine import index as indexes
 from engine.dataset import BadDataset, Dataset
+from engine.folder import home
 from engine.index import Index
 from engine.net import Net
 from engine.step import Step
@@ -18,6 +19,7 @@ from ui import controls, frame, jobs
 PATH = "folder or file"  # of pictures, whose path is typed in
 SHOWN = 12  # thumbnails while a pass runs
 FRESH = 60  # seconds until a data set is looked at again, whether it has changed
+HASHES = frame.HASHES | {Index: lambda index: index.key}
 
 
 @st.cache_resource(max_entries=8, ttl=FRESH, show_spinner="Looking at the pictures …")
@@ -53,6 +55,7 @@ def index(scene: frame.Scene) -> Index:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         name = _chosen(net)
         facts = st.empty()
+    st.session_state["lens_data"] = name
     data = _data(name)
     default = indexes.default_layers(net)
     with st.expander("Layers of the index", icon=":material/layers:"):
@@ -77,6 +80,23 @@ def index(scene: frame.Scene) -> Index:
         st.error("None of the pictures could be read: choose other ones.", icon=":material/broken_image:")
         st.stop()
     return found
+
+
+def given(net: Net) -> str:
+    """The pictures that the pages about data sets are about in this session, as `engine.dataset.find` takes them."""
+    return st.session_state.get("lens_data") or dataset.suits(net.labels, net.channels)
+
+
+def existing(net: Net, layer: str) -> Index | None:
+    """The index of those pictures that has the layer, for a page about something else; None where none is there."""
+    if not any((home() / "indexes").glob(f"{net.sha256[:12]}-*")):
+        return None
+    try:
+        found = indexes.open_index(net, _found(given(net)), layers=[layer])
+    except BadDataset:
+        return None
+    usable = found is not None and not found.stale and found.done > len(found.skipped)
+    return _kept(str(found.folder), found.key, found.stale, found) if usable else None
 
 
 def _chosen(net: Net) -> str:
