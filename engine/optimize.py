@@ -156,18 +156,17 @@ def by_lbfgs(rate: float = 1.0, history: int = 20) -> Move:
         before, pairs = memory or (None, ())
         if before is not None:
             moved, turned = x.flatten() - before[0], before[1] - up  # of the loss, whose gradient is -up
-            if float(moved @ turned) > 1e-10:
-                pairs = (*pairs, (moved, turned))[-history:]
-        direction, shares = up, []
-        for moved, turned in reversed(pairs):
-            share = (moved @ direction) / (moved @ turned)
-            shares.append(share)
-            direction = direction - share * turned
+            if (bend := float(moved @ turned)) > 1e-10:
+                pairs = (*pairs, (moved, turned, bend))[-history:]
+        direction, shares = up.clone(), []
+        for moved, turned, bend in reversed(pairs):
+            shares.append(float(moved @ direction) / bend)
+            direction.sub_(turned, alpha=shares[-1])
         if pairs:
-            moved, turned = pairs[-1]
-            direction = direction * ((moved @ turned) / (turned @ turned))
-        for (moved, turned), share in zip(pairs, reversed(shares), strict=True):
-            direction = direction + moved * (share - (turned @ direction) / (moved @ turned))
+            moved, turned, bend = pairs[-1]
+            direction.mul_(bend / float(turned @ turned))
+        for (moved, turned, bend), share in zip(pairs, reversed(shares), strict=True):
+            direction.add_(moved, alpha=share - float(turned @ direction) / bend)
         first = min(1.0, 1 / max(float(up.abs().sum()), 1e-20)) if before is None else 1.0
         return x + rate * first * direction.view_as(x), ((x.flatten(), up), pairs)
 
