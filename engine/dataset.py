@@ -94,8 +94,8 @@ def find(given: str | Path) -> Dataset:
     MNIST's idx files, or the folder that holds them; or hf:NAME or hf:NAME@SPLIT, where Hugging Face's `datasets` is
     installed. Raises BadDataset.
     """
+    here = {} if isinstance(given, Path) else at_hand()  # a path is no name
     given = str(given).strip()
-    here = at_hand()
     if given in here:
         return here[given]()
     if given.startswith("hf:"):
@@ -104,9 +104,9 @@ def find(given: str | Path) -> Dataset:
     if given and path.exists():
         return _open(path)
     if given in FETCHED:
-        raise BadDataset(f"{FETCHED[given].title} is not here yet; fetch it: python -m engine fetch {given}.")
+        raise BadDataset(f"{FETCHED[given].title} is not here yet; python -m engine index --data {given} fetches it.")
     raise BadDataset(
-        f"There are no pictures called {given!r}; give {', '.join(here)}, a folder or a Parquet file with pictures."
+        f"There are no pictures called {given!r}; give {', '.join(at_hand())}, a folder or a Parquet file."
     )
 
 
@@ -138,14 +138,17 @@ def _plain(name: str) -> str:
     return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
 
 
+def is_picture(name: str) -> bool:
+    """Whether a file of that name counts as a picture of a set: masks and hidden files do not."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".") and not name.endswith(MASK)
+
+
 def files(folder: Path) -> list[Path]:
-    """The pictures in a folder and the folders in it, in order; masks and hidden files are left out."""
+    """The pictures in a folder and the folders in it, in order."""
     found = []
     for base, inner, names in os.walk(folder):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        for name in names:
-            if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".") and not name.endswith(MASK):
-                found.append(Path(base, name))
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        found += [Path(base, name) for name in names if is_picture(name)]
     return sorted(found)
 
 
@@ -311,8 +314,9 @@ def _columns(path: Path, schema: object, count: int) -> tuple[tuple[str, ...], n
         raise BadDataset(f"The column label of {path.name} holds other things than class numbers from 0 on.")
     labels = np.array([-1 if value is None else value for value in numbers], np.int64)
     known = dict(enumerate(_feature_names(schema)))
-    for number, word in set(zip(labels.tolist(), words, strict=True)) if words else ():
-        if number >= 0 and word is not None and known.setdefault(number, word) != word:
+    pairs = {pair for pair in zip(labels.tolist(), words or (), strict=False) if pair[0] >= 0 and pair[1] is not None}
+    for number, word in sorted(pairs, reverse=True):
+        if known.setdefault(number, word) != word:
             raise BadDataset(
                 f"In {path.name}, label {number} is called both {known[number]!r} and {word!r}; correct label_name."
             )
@@ -401,8 +405,8 @@ def _hugging_face(name: str) -> Dataset:
     except StopIteration:
         raise BadDataset(f"{name} has no column of pictures; choose another data set.") from None
     except Exception as error:  # a dozen kinds, from no connection to a name that does not exist
-        reason = " ".join(str(error).split())
-        raise BadDataset(f"{name} could not be had from Hugging Face: {reason}") from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise BadDataset(f"{name} could not be had from Hugging Face: {reason}.") from error
     kind = found.features.get("label")
     labels = np.array(found["label"] if kind is not None else [-1] * len(found), np.int64)
     names = tuple(getattr(kind, "names", None) or map(str, range(labels.max(initial=-1) + 1)))
@@ -620,13 +624,10 @@ class _Plain(pickle.Unpickler):
     """Reads CIFAR-10's files, which hold dicts, lists, bytes and one array, and nothing else."""
 
     def find_class(self, module: str, name: str) -> object:
-        if (module, name) in (
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),
-        ):
-            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        module = module.replace("numpy.core", "numpy._core")  # as it has been called since numpy 2
+        allowed = {"numpy._core.multiarray": ("_reconstruct",), "numpy": ("ndarray", "dtype"), "_codecs": ("encode",)}
+        if name in allowed.get(module, ()):
+            return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name} has no place in CIFAR-10.")
 
 

@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from engine import dataset
 from engine import image as pictures
 from engine.export import ExportFailed
 from engine.gram import gram
@@ -209,23 +210,13 @@ def losses(
 def encoded(source: Path) -> list[bytes]:
     """All pictures of a folder (and the folders in it), or of a Parquet file's column `image`, as their files' bytes.
 
-    Raises BadTraining where there is none.
+    They are drawn in any order, again and again, so all are held in memory. Raises BadTraining where there is none.
     """
-    if source.is_dir():
-        files = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
-        found = [path.read_bytes() for path in files]
-    elif source.suffix == ".parquet" and source.is_file():
-        import pyarrow.parquet as pq
-
-        if "image" not in pq.read_schema(source).names:
-            raise BadTraining(f"{source.name} has no column called image; give a Parquet file that has one.")
-        column = pq.read_table(source, columns=["image"])["image"].to_pylist()
-        found = [each["bytes"] if isinstance(each, dict) else each for each in column]
-    else:
-        raise BadTraining(f"{source.name} is neither a folder nor a Parquet file; give one with pictures to train on.")
-    if not found:
-        raise BadTraining(f"There is no picture in {source.name}; give a folder or a Parquet file that holds some.")
-    return found
+    try:
+        data = dataset.find(source)
+    except dataset.BadDataset as error:
+        raise BadTraining(str(error)) from error
+    return [data.encoded(index) for index in range(len(data))]
 
 
 def crops(data: Sequence[bytes], rng: np.random.Generator, count: int, size: int) -> np.ndarray:

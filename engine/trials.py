@@ -16,6 +16,7 @@ from scipy import stats
 
 from engine import image as pictures
 from engine.boxes import inside, largest_part, overlap, points_at
+from engine.dataset import MASK, is_picture
 from engine.evidence import evidence, way
 from engine.faithfulness import judge
 from engine.net import Net
@@ -24,8 +25,6 @@ from engine.step import Step, last
 MEASURES = ("insertion", "deletion", "drop", "increase", "infidelity", "unexplained")
 TRUTHS = ("points", "inside", "iou")  # where there is a truth
 USUAL = "Grad-CAM, Gradient, Guided backpropagation, Integrated Gradients, Occlusion"
-SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".gif"])
-MASK = ".mask.png"
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,8 @@ def folder(net: Net, path: Path, class_index: int | None = None) -> dict[str, Tr
 
     Raises ValueError where there is none, NotAPicture with the first one that cannot be read.
     """
-    files = [file for file in sorted(Path(path).iterdir()) if file.suffix.lower() in SUFFIXES]
     found = {}
-    for file in files:
-        if file.name.endswith(MASK):
-            continue
+    for file in sorted(file for file in Path(path).iterdir() if is_picture(file.name)):
         whole = pictures.load(file)
         pixels, _ = net.view(whole)
         mask, truth = file.with_name(file.stem + MASK), None

@@ -332,3 +332,13 @@ def test_squeezenet_sees_what_torchvision_says(tmp_path, monkeypatch):
         pixels, _ = fit(load(SHARED / "photos" / name), net.input_size, crop=net.metadata.crop)
         seen[name] = net.labels[net.scores(batch(pixels))[0].argmax()]
     assert seen == SEEN
+
+
+def test_a_download_can_be_held_against_an_md5(server, tmp_path):
+    url = server.url().replace("net-", "any-")
+    right = hashlib.md5(server.content).hexdigest()
+    list(zoo.download(url, tmp_path / "right.pth", md5=right))
+    assert (tmp_path / "right.pth").read_bytes() == server.content
+    with pytest.raises(zoo.WrongHash, match="MD5"):
+        list(zoo.download(url, tmp_path / "wrong.pth", md5="0" * 32))
+    assert [path.name for path in tmp_path.iterdir()] == ["right.pth"]
