@@ -16,11 +16,16 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.step import Step
+from engine import neighbours
+from engine.step import Step, last
+
+if TYPE_CHECKING:
+    from engine.index import Index
+    from engine.net import Net
 
 MEASURES = ("cosine", "L2")
 STARTS = ("PCA", "random")
@@ -66,6 +71,58 @@ def map_steps(features: np.ndarray, by: str = "t-SNE", *, resume: Map | None = N
         yield from tsne_steps(features, resume=resume, **knobs)
     else:
         yield from umap_steps(features, **knobs)
+
+
+def map_of(
+    index: Index,
+    net: Net,
+    *,
+    layer: str | None = None,
+    pixels: bool = False,
+    by: str = "t-SNE",
+    most: int = 5000,
+    seed: int = 0,
+    **knobs: Any,
+) -> Map:
+    """A map of the pictures of an index, near each other where a layer of the network, or their pixels, are alike.
+
+    layer: of the index, by default the last before the logits. pixels: those, in place of a layer. by: "PCA", "t-SNE"
+    or "UMAP". most, seed: see `some_rows`; the seed is that of the map, too. knobs: see `map_steps`. The map's places
+    are those of `some_rows`. Raises UnknownLayer, ValueError.
+    """
+    return last(map_of_steps(index, net, layer=layer, pixels=pixels, by=by, most=most, seed=seed, **knobs))
+
+
+def map_of_steps(
+    index: Index,
+    net: Net,
+    *,
+    layer: str | None = None,
+    pixels: bool = False,
+    by: str = "t-SNE",
+    most: int = 5000,
+    seed: int = 0,
+    resume: Map | None = None,
+    **knobs: Any,
+) -> Iterator[Step]:
+    """The same, a Step now and then; the result is None while pictures are read again to look at their pixels."""
+    rows = some_rows(len(index.pictures), most, seed)
+    if pixels:
+        for step in neighbours.pixel_steps(index, net):
+            yield Step(step.index, step.total, None)
+        features = np.asarray(step.result[rows])
+    else:
+        features = index.features(layer or neighbours.usual_layer(index, net))[rows]
+    if by != "PCA":
+        knobs["seed"] = seed
+    yield from map_steps(features, by, resume=resume, **knobs)
+
+
+def some_rows(count: int, most: int, seed: int = 0) -> np.ndarray:
+    """Which of `count` pictures are on a map of no more than `most`: all, or some that are drawn by lot, in order."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, max(most, 1), replace=False))
 
 
 # Principal components -------------------------------------------------------------------------------------------------
@@ -233,13 +290,13 @@ def _iterated(going: _Going, number: int, exaggeration: float) -> tuple[_Going, 
 
 
 def umap_steps(
-    features: np.ndarray, *, neighbours: int = 15, apart: float = 0.1, measure: str = "cosine", seed: int = 0
+    features: np.ndarray, *, beside: int = 15, apart: float = 0.1, measure: str = "cosine", seed: int = 0
 ) -> Iterator[Step]:
     """UMAP of features (N, C), if the package umap-learn is installed: the start, and then the whole at once, because
     it does not let one look on.
 
-    neighbours: of each picture, that count. apart: how far pictures keep from each other at least. measure: "cosine"
-    or "L2". seed: of what is drawn. Raises ValueError.
+    beside: neighbours of each picture that count. apart: how far pictures keep from each other at least. measure:
+    "cosine" or "L2". seed: of what is drawn. Raises ValueError.
     """
     x = _checked(features, measure)
     begun = _beginning(x, "PCA", seed)
@@ -249,7 +306,7 @@ def umap_steps(
         return
     import umap
 
-    model = umap.UMAP(n_neighbors=min(neighbours, len(x) - 1), min_dist=apart, random_state=seed, n_jobs=1)
+    model = umap.UMAP(n_neighbors=min(beside, len(x) - 1), min_dist=apart, random_state=seed, n_jobs=1)
     places = np.asarray(model.fit_transform(x), np.float32)
     yield Step(1, 1, Map("UMAP", measure, places, memory=model))
 

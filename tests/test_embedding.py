@@ -187,7 +187,7 @@ def test_umap_is_asked_for_what_was_chosen(monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", module)
     x, _ = groups()
     assert "UMAP" in embedding.ways()
-    first, made = (step.result for step in map_steps(x, "UMAP", neighbours=7, apart=0.5, seed=3))
+    first, made = (step.result for step in map_steps(x, "UMAP", beside=7, apart=0.5, seed=3))
     assert first.places.shape == made.places.shape
     assert asked == {"n_neighbors": 7, "min_dist": 0.5, "random_state": 3, "n_jobs": 1}
     np.testing.assert_allclose(place(made, x, x[:4]), made.places[:4])

@@ -64,11 +64,11 @@ def opened(page: str, **link: object) -> AppTest:
 
 
 def run(at: AppTest) -> AppTest:
-    """One more run, and another one after the job that it began."""
+    """One more run, and another one after each job: what follows an index is made of it."""
     at.run()
-    if any(str(button.key).startswith("cancel_") for button in at.button):
+    end = time.monotonic() + PATIENCE
+    while any(str(button.key).startswith("cancel_") for button in at.button):
         line = jobs.line(scene(at).net.engine)
-        end = time.monotonic() + PATIENCE
         while any(job.active for job in list(line.jobs.values())):
             assert time.monotonic() < end
             time.sleep(0.01)
@@ -88,8 +88,8 @@ def defaults(page: str, net: str) -> AppTest:
 
 
 def short(page: str) -> dict[str, int]:
-    """What lets a page that makes pictures do so in few steps."""
-    return {"steps": 3} if PAGES[page].path.parent.name in ("imagine", "paint") else {}
+    """What lets a page that makes pictures, or lays them out, do so in few steps."""
+    return {"steps": 3} if PAGES[page].path.parent.name in ("imagine", "paint") or page == "map" else {}
 
 
 COARSE = {"patch": 80, "stride": 80, "steps": 3}  # four positions of a patch on the larger network: soon done

@@ -89,7 +89,8 @@ def sprite(tiles: np.ndarray) -> Sprite:
     whole[:count] = tiles
     whole = whole.reshape(rows, columns, tile, tile, 3).transpose(0, 2, 1, 3, 4).reshape(rows * tile, columns * tile, 3)
     small, out = tile < 24, io.BytesIO()
-    kind = {"format": "PNG", "compress_level": 6} if small else {"format": "JPEG", "quality": 82, "subsampling": 0}
+    coarse = 2 if tile % 16 == 0 else 0  # colours by blocks of 16 pixels, where these are no two tiles'
+    kind = {"format": "PNG", "compress_level": 6} if small else {"format": "JPEG", "quality": 82, "subsampling": coarse}
     Image.fromarray(whole).save(out, **kind)
     return Sprite(out.getvalue(), "image/png" if small else "image/jpeg", tile, columns, count)
 

@@ -16,16 +16,16 @@ import streamlit as st
 
 from engine import dataset, embedding, image, neighbours
 from engine.index import Index
-from engine.step import Step
-from ui import atlas, charts, controls, frame, jobs, lens
+from engine.step import Step, last
+from ui import atlas, charts, controls, frame, gallery, jobs, lens
 
 PIXELS, LAYER = "raw pixels", "a layer"
 ALONE, GRID = "where they are", "on a grid"
 LABEL, PREDICTION, RIGHT, NOTHING = "label", "prediction", "right or wrong", "nothing"
 SHEET = 48  # chosen pictures that are shown at once
 MOST = 10_000  # pictures on one map
+LIVE = 2500  # pictures up to which a grid is laid out again while the map is made
 SIZES = ((1500, 64), (4000, 48), (MOST, 32))  # pixels a side of a thumbnail in the browser, by how many there are
-HASHES = {**frame.HASHES, Index: lambda index: index.key}
 
 scene = frame.scene()
 net = scene.net
@@ -44,9 +44,8 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     colourings = [*([LABEL] if index.names else []), PREDICTION, *([RIGHT] if (matching >= 0).any() else []), NOTHING]
     colouring = controls.choice("Coloured by", "colour", colourings)
 if space == LAYER:
-    able = [layer.name for layer in net.layers if layer.name in index.layers]
-    deep = [layer for layer in able if layer != net.logits] or able
-    name = controls.layer(net, able=lambda layer: layer.name in able, default=deep[-1])
+    usual = neighbours.usual_layer(index, net)
+    name = controls.layer(net, able=lambda layer: layer.name in index.layers, default=usual)
 with st.expander("More choices", icon=":material/tune:"), st.container(horizontal=True, gap="medium"):
     look = controls.choice("As", "look", ["pictures", "dots"])
     count = len(of_set)
@@ -59,18 +58,17 @@ with st.expander("More choices", icon=":material/tune:"), st.container(horizonta
     start = controls.choice("Start", "start", list(embedding.STARTS))
     seed = controls.number("Seed", "seed", 0, 9999, 0, width=120)
 
-rows = np.arange(count)
-if count > most:  # the same ones for every layer
-    rows = np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+rows = embedding.some_rows(count, most, seed)  # the same ones for every layer
 table = of_set.iloc[rows].reset_index(drop=True)
 digest = hashlib.sha256(repr((index.key, most, seed)).encode()).hexdigest()[:16]
-knobs = {}
+knobs = {"pixels": True} if space == PIXELS else {"layer": name}
+knobs |= {"by": by, "most": most, "seed": seed}
 if by == "t-SNE":
-    knobs = {"perplexity": float(perplexity), "steps": steps, "measure": measure, "start": start, "seed": seed}
+    knobs |= {"perplexity": float(perplexity), "steps": steps, "measure": measure, "start": start}
 elif by == "UMAP":
-    knobs = {"neighbours": near_by, "measure": measure, "seed": seed}
+    knobs |= {"beside": near_by, "measure": measure}
 what = PIXELS if space == PIXELS else name
-of = hashlib.sha256(repr((digest, what, by, sorted(knobs.items()))).encode()).hexdigest()[:16]  # which map this is
+of = hashlib.sha256(repr((digest, sorted(knobs.items()))).encode()).hexdigest()[:16]  # which map this is
 shown_of = f"{of}-{layout}"  # what a box means hangs on how it is drawn, too
 
 
@@ -89,30 +87,12 @@ def features_of(_index: Index, digest: str, layer: str, _rows: np.ndarray) -> np
     return _index.features(layer)[_rows]
 
 
-# Of whole sets, where they lie: so that they are read once, and by whichever page comes first.
-file = index.folder / f"pixels-{index.done}.npy"
-
-
-def pixels_of() -> np.ndarray | None:
-    kept = neighbours.open_small(file, count)
-    return None if kept is None else np.asarray(kept[rows])
-
-
 def map_steps(resume: embedding.Map | None) -> Iterator[Step]:
-    """The map; where pictures have to be read again before, Steps without a result."""
-    if space == LAYER:
-        features = features_of(index, digest, name, rows)
-    else:
-        features = pixels_of()
-        if features is None:
-            ids = of_set.id.tolist()
-            for step in neighbours.small_steps(lambda number: index.pixels(net, number), ids, file=file):
-                yield Step(step.index, step.total, None)
-            features = np.asarray(step.result[rows])
-    yield from embedding.map_steps(features, by, resume=resume, **knobs)
+    yield from embedding.map_of_steps(index, net, resume=resume, **knobs)
 
 
-job = jobs.run(net.engine, "map", (of,), lambda: map_steps(None), resume=map_steps)
+device = gallery.device(net)
+job = jobs.run(device, "map", (of,), lambda: map_steps(None), resume=map_steps)
 grid_of = st.cache_data(lambda of, _places: embedding.on_grid(_places), max_entries=8, show_spinner=False)
 kept_of = st.cache_data(
     lambda of, _features, _places, measure: embedding.neighbours_kept(_features, _places, measure=measure),
@@ -120,23 +100,25 @@ kept_of = st.cache_data(
     show_spinner=False,
 )
 placed_of = st.cache_data(
-    lambda of, _made, _features, _new, picture: embedding.place(_made, _features, _new)[0],
+    lambda of, picture, _made, _features, _new: embedding.place(_made, _features, _new)[0],
     max_entries=32,
     show_spinner=False,
 )
 
 
 def features() -> np.ndarray:
-    found = features_of(index, digest, name, rows) if space == LAYER else pixels_of()
-    return found if found.dtype == np.float32 else found / np.float32(255)
+    """(N, C) of what is on the map; pixels have been read when there is a map of them."""
+    if space == LAYER:
+        return features_of(index, digest, name, rows)
+    kept = last(neighbours.pixel_steps(index, net))
+    return np.asarray(kept[rows]) / np.float32(255)
 
 
 def own_features() -> np.ndarray:
     """(C,) of the sidebar's picture."""
     if space == PIXELS:
         return neighbours.small(scene.pixels) / np.float32(255)
-    values = net.activations(net.batch(scene.pixels), [name])[name][0]
-    return values.reshape(len(values), -1).mean(1)
+    return neighbours.channel_means(name, net, scene.pixels)
 
 
 # Colours ------------------------------------------------------------------------------------------------------------
@@ -216,7 +198,9 @@ def draw(step: Step | None, complete: bool) -> None:
 
 def show_map(made: embedding.Map, complete: bool) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Draws it; returns the places in [0, 1], that of the sidebar's picture, and which ones are chosen."""
-    mine = placed_of(of, made, features(), own_features(), image.digest(scene.pixels)) if complete else None
+    mine = (
+        placed_of((of, step_of()), image.digest(scene.pixels), made, features(), own_features()) if complete else None
+    )
     if layout == GRID:
         cells = grid_of((of, step_of()), made.places)
         places, tile = cells_in_square(cells)
@@ -225,7 +209,7 @@ def show_map(made: embedding.Map, complete: bool) -> tuple[np.ndarray, np.ndarra
     else:
         together = made.places if mine is None else np.concatenate([made.places, mine[None]])
         places = embedding.in_square(together)
-        tile = float(np.clip(0.7 / len(table) ** 0.5, 0.012, 0.08))
+        tile = float(np.clip(0.85 / len(table) ** 0.5, 0.012, 0.09))
         if mine is not None:
             places, mine = places[:-1], places[-1]
     chosen = chosen_now()
@@ -237,7 +221,7 @@ def show_map(made: embedding.Map, complete: bool) -> tuple[np.ndarray, np.ndarra
         alt=f"{len(table):,} pictures laid out by {by}, so that those are near each other that are alike by {what}.",
         of=shown_of,
         tile=tile,
-        grid=layout == GRID,
+        grid=on_cells(complete),
         dots=look == "dots",
         groups=groups,
         names=group_names,
@@ -248,6 +232,11 @@ def show_map(made: embedding.Map, complete: bool) -> tuple[np.ndarray, np.ndarra
         choose=choose,
     )
     return places, mine, ids
+
+
+def on_cells(complete: bool) -> bool:
+    """Whether the grid is drawn: many pictures get theirs at the end, as assigning them takes a while."""
+    return layout == GRID and (complete or len(table) <= LIVE)
 
 
 def step_of() -> int:
@@ -390,10 +379,11 @@ def rows_of(some: pd.DataFrame, places: np.ndarray, cells: np.ndarray | None) ->
     return found if cells is None else found.assign(row=cells[:, 0], col=cells[:, 1])
 
 
-jobs.show(net.engine, job, draw)
+jobs.show(device, job, draw)
 with st.container(horizontal=True, gap="medium"):
     onward = {"layer": name} if space == LAYER else {}
-    frame.onward("look", "activations", "What does that layer make of this picture?", **onward)
+    frame.onward("look", "neighbours", "Which are its neighbours, and do they agree?", **onward, **gallery.same_set())
+    frame.onward("look", "confusion", "Which classes does it mix up?", **gallery.same_set())
 
 
 def csv() -> str:
@@ -409,13 +399,30 @@ def sheet_png() -> bytes:
     return atlas.png(drawn)
 
 
+def numbers() -> bytes:
+    made = job.step.result
+    cells = grid_of((of, step_of()), made.places)
+    arrays = {"places": made.places, "explained": made.explained, "losses": made.losses}
+    return frame.npz(id=table.id.to_numpy(), cells=cells, **arrays)()
+
+
+asked = ", ".join(f"{key}={value!r}" for key, value in knobs.items())
+words = ["--pixels" if value is True else f"--{key}={value}" for key, value in knobs.items()]
 frame.foot(
     downloads=[
         ("Places (CSV)", "map.csv", csv, "text/csv"),
         ("Sheet (PNG)", "map.png", sheet_png, "image/png"),
+        ("Numbers (NPZ)", "map.npz", numbers, "application/octet-stream"),
     ]
     if job.state == "done"
     else [],
+    reproduced=gallery.reproduced(
+        net,
+        index,
+        ["from engine.embedding import map_of"],
+        [f"result = map_of(found, net, {asked})"],
+        ["map", *words],
+    ),
     explained="""
 A layer's channels, each averaged over the picture, are a point with as many coordinates as there are channels. The map
 has two, and tries to keep near what is near there.
