@@ -394,8 +394,6 @@ def index_steps(
     Pictures that cannot be read are skipped and listed (Index.skipped). The memory taken does not depend on how many
     pictures there are. Raises UnknownLayer, BadIndex, IndexBusy.
     """
-    import pyarrow as pa
-
     chosen = [net.layer(name) for name in dict.fromkeys(layers or default_layers(net))]
     names = tuple(layer.name for layer in chosen)
     folder = folder_of(net, data, names) if folder is None else Path(folder)
@@ -423,7 +421,7 @@ def index_steps(
             waiting.append(rows)
             if time.monotonic() - noted >= every or rows["id"][-1].as_py() == len(data) - 1:
                 done += sum(map(len, waiting))
-                table.add(pa.Table.from_batches(waiting))
+                _added(table, waiting)
                 if done == len(data):
                     _tidied(table)
                 waiting, noted = [], time.monotonic()
@@ -448,6 +446,16 @@ def _table(folder: Path, about: dict, layers: Sequence[Layer]) -> Any:
         )
     base = _connect(folder)
     return base.create_table(TABLE, schema=_schema(layers), exist_ok=True)
+
+
+def _added(table: Any, rows: Sequence[pa.RecordBatch]) -> None:
+    """One write: all of these rows are there after it, or none."""
+    import pyarrow as pa
+
+    try:
+        table.add(pa.Table.from_batches(rows))
+    except RuntimeError as error:  # what Lance makes of some of the disk's refusals
+        raise OSError(str(error)) from error
 
 
 def _tidied(table: Any) -> None:
