@@ -383,6 +383,115 @@ def fast_style(
 
 def _recipe(*numbers: tuple[str, float | str, str]) -> Callable:
     """The fields of a training's Recipe as options; its module imports torch, which others can spare."""
+def _of_layer(function: Callable) -> Callable:
+    """The options of what is asked about a layer's units, over a set of pictures."""
+    data = "Pictures: a name, a folder or a Parquet file; those that are not indexed are indexed first."
+    for option in (
+        click.option("--layer", metavar="LAYER", help="A layer that `inspect` lists.  [default: the last map]"),
+        click.option("--data", "given", required=True, metavar="DATA", help=data),
+        click.option("--output", metavar="OUTPUT", help="The network's output to ask.  [default: the first]"),
+        click.option("--net", required=True, metavar="NET", help="Network: a name that `nets` lists, or a file."),
+    ):
+        function = option(function)
+    return function
+
+
+def _units_of(net: str, output: str | None, given: str, layer: str | None) -> tuple[Net, Any, str, dict[str, Any]]:
+    """The network, an index that has the layer, the layer, and what a record says of them."""
+    from engine import dataset
+    from engine.index import ready_steps
+
+    network, step = Net(nets.find(net), output=output), None
+    layer = network.last_map if layer is None else network.layer(layer).name
+    for step in command.shown(ready_steps(network, dataset.find(given), [layer]), "index"):  # noqa: B007
+        pass
+    index = step.result
+    record = {
+        "net": {"name": network.name, "sha256": network.sha256, "output": network.output},
+        "data": {"name": index.data_name, "digest": index.data_digest, "pictures": len(index.pictures)},
+        "layer": layer,
+        "engine": network.engine,
+        "versions": command.versions(),
+    }
+    return network, index, layer, record
+
+
+@main.command("top-patches")
+@_of_layer
+@click.option("--channel", type=click.IntRange(0), default=0, show_default=True, help="The first that is shown.")
+@click.option("--channels", type=click.IntRange(1), default=1, show_default=True, help="How many, from that one on.")
+@click.option("--count", type=click.IntRange(1), default=9, show_default=True, help="Patches of each.")
+@click.option("--side", type=click.IntRange(0), default=0, help="Longer side of the patches, in pixels, at most.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+def top_patches(net: str, output: str | None, given: str, layer: str | None, out: Path, **knobs: int) -> None:
+    """Cut out the patches of a set of pictures that excite a layer's channels most.
+
+    Writes picture.png (a row for each channel, the activation under each patch), patches.csv, numbers.npz and
+    result.json.
+    """
+    from engine import top_patches as tops
+
+    network, index, layer, record = _units_of(net, output, given, layer)
+    found = tops.cut_out(network, index, layer, **knobs)
+    arrays, _ = command.taken_apart(found, "")
+    record = {"command": "top-patches", "knobs": {"data": given, **knobs}, **record}
+    command.save_made(out, tops.figure(found), arrays, record, None)
+    found.table.to_csv(out / "patches.csv", index=False)
+    columns = ["channel", "value", "where", "label", "prediction"]
+    first = found.table.groupby("channel").head(3)
+    rows = [(row[0], f"{row[1]:.4g}", *row[2:]) for row in first[columns].values.tolist()]
+    click.echo(_table(rows, columns))
+    left = len(found.table) - len(first)
+    click.echo(f"and {left} more, in {out / 'patches.csv'}" if left else f"also in {out / 'patches.csv'}")
+
+
+@main.command()
+@_of_layer
+@click.option("--rare", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Share of the pictures.")
+@click.option("--always", type=click.FloatRange(0, 1), default=0.99, show_default=True, help="Share of all positions.")
+@click.option(
+    "--alike", type=click.FloatRange(-1, 1), default=0.95, show_default=True, help="From which two are twins."
+)
+@click.option("--by", default="either", show_default=True, help="Twins by: either, both, weights or activations.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A CSV file, or a folder, to write to.")
+def units(net: str, output: str | None, given: str, layer: str | None, out: Path, **knobs: Any) -> None:
+    """Say which of a layer's channels are dead, rare, always on, twins of each other, or there for one class.
+
+    Rare is what fires on no more than a share of the pictures, always on what does so at a share of all positions or
+    more. Writes the CSV file, a row for each channel, and beside it NAME-twins.csv; or a folder with units.csv,
+    twins.csv, numbers.npz and result.json.
+    """
+    import numpy as np
+
+    from engine import units as unit
+
+    network, index, layer, record = _units_of(net, output, given, layer)
+    found = unit.units_of(network, index, layer, **knobs)
+    if out.suffix == ".csv":
+        out.parent.mkdir(parents=True, exist_ok=True)
+        table, twins = out, out.with_name(f"{out.stem}-twins.csv")
+    else:
+        table, twins = out / "units.csv", out / "twins.csv"
+        arrays, facts = command.taken_apart(found, "")
+        record = {"command": "units", "knobs": {"data": given, **knobs}, **record, "facts": facts}
+        out.mkdir(parents=True, exist_ok=True)
+        np.savez(out / "numbers.npz", allow_pickle=False, **arrays)
+        (out / "result.json").write_text(jsons.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    found.table.to_csv(table, index=False)
+    found.pairs.to_csv(twins, index=False)
+    numbers = found.table.kind.value_counts()
+    told = ", ".join(f"{numbers.get(kind, 0)} {kind}" for kind in unit.KINDS)
+    click.echo(f"{layer}: {len(found.table)} channels: {told}; {found.twins} pairs of twins.")
+    if found.fires:
+        click.echo(found.fires)
+    able = found.table.dropna(subset=["selectivity"])
+    best = able.sort_values("selectivity", ascending=False, kind="stable").head(5)
+    if len(best):
+        parts = best[["channel", "selectivity", "class"]].values.tolist()
+        rows = [(channel, f"{share:.3f}", name) for channel, share, name in parts]
+        click.echo("\n" + _table(rows, ["channel", "selectivity", f"class, by {found.grouped}"]))
+
+
 
     def with_options(function: Callable) -> Callable:
         for name, default, text in reversed(numbers):
