@@ -20,9 +20,11 @@ from engine.maximize import (
     maximize_steps,
 )
 from engine.target import Target, asked, class_score, measure
-from ui import charts, controls, frame, jobs, studio
+from engine.top_patches import Patches, cut_out
+from ui import charts, controls, frame, jobs, lens, studio
 
 CHANNELS, ABREAST = 24, 8  # of a layer's grid, at a time and in one panel
+BELOW = 3  # patches of the data set below each of its pictures, where there is an index
 
 # key → label, lowest, highest, step, what it does
 KNOBS = {
@@ -95,6 +97,7 @@ def one_picture() -> None:
     )
     knobs = {"preset": preset, "start": start, "number": number, "steps": steps, "seed": seed, **changed}
     recipe = {"method": "maximize", "net": net.name, "sha256": net.sha256, "target": climbed.title, **knobs}
+    real_ones()
     with st.container(horizontal=True, gap="medium"):
         frame.onward("explain", "guided", "What of a real picture excites it?")
         frame.onward("look", "activations", "Where does it fire?")
@@ -105,6 +108,46 @@ def one_picture() -> None:
         downloads=studio.downloads(job, "maximize", recipe),
         explained=EXPLAINED,
     )
+
+
+def real_ones() -> None:
+    """Beside what was made, what excites the unit most in an indexed set of pictures, where there is one."""
+    layer = where.get("layer", net.logits)
+    channel = where.get("channel", where.get("class") if set(where) == {"class"} else None)
+    found = None if channel is None else top_patches(layer, channel, 1, 9)
+    if found is None:
+        return
+    rows, index = found.table, lens.existing(net, layer)
+    st.markdown(f"**What excites it most in {index.data_name}**, of {index.done:,} pictures")
+    controls.still(
+        charts.patches(
+            tiles(found),
+            written=[f"{value:.3g}" for value in rows.value],
+            captions={"activation": rows.value.round(4), "picture": rows["where"], "label": rows.label},
+            columns=3,
+            name="patch",
+        ),
+        alt=f"The {len(rows)} patches of {index.data_name} that excite channel {channel} of {layer} most.",
+    )
+    if where.get("row") is not None:
+        st.caption("They are the channel's, wherever in a picture it is at its highest, not this one neuron's.")
+    frame.onward("look", "top_patches", "These patches, and their pictures", lens_layer=layer, unit=channel)
+
+
+def top_patches(layer: str, channel: int, channels: int, count: int) -> Patches | None:
+    """From the index of the session's data set that has the layer; None where there is none, and none is made."""
+    index = lens.existing(net, layer)
+    if index is None:
+        return None
+    cut = st.cache_data(cut_out, hash_funcs=lens.HASHES, max_entries=16, show_spinner=False)
+    try:
+        return cut(net, index, layer, channel=channel, channels=channels, count=count, side=2 * charts.PANEL // 3)
+    except (ValueError, OSError):  # a picture of the set is not there any more: this page goes on without
+        return None
+
+
+def tiles(found: Patches) -> list[np.ndarray]:
+    return list(found.pixels if found.pixels.shape[3] == 3 else found.pixels.repeat(3, 3))
 
 
 def knobs_changed() -> dict[str, float]:
@@ -153,18 +196,23 @@ def all_channels() -> None:
         lambda: maximize_channels_steps(net, name, **knobs),
     )
 
+    real = top_patches(name, page.start, len(page), BELOW)
+    below = tiles(real) if real is not None and len(real.table) == BELOW * len(page) else []
+
     def draw(step, complete: bool) -> None:
         pictures = step.result if step else np.zeros((0, 1, 1, 3), np.float32)
         blank = np.full((*(pictures.shape[1:3] if step else (32, 32)), 3), 0.9, np.float32)
-        tiles = [each if each.shape[2] == 3 else each.repeat(3, 2) for each in pictures]
-        tiles += [blank] * (len(page) - len(tiles))
+        made = [each if each.shape[2] == 3 else each.repeat(3, 2) for each in pictures]
+        made += [blank] * (len(page) - len(made))
+        if below:
+            made = [with_patches(each, below[k * BELOW : (k + 1) * BELOW]) for k, each in enumerate(made)]
         parts = [page[i : i + ABREAST] for i in range(0, len(page), ABREAST)]
         for panel, part in zip(controls.panels(len(parts)), parts, strict=True):
             with panel:
-                sheet(part, tiles[part.start - page.start : part.stop - page.start], complete)
+                sheet(part, made[part.start - page.start : part.stop - page.start], complete)
 
-    def sheet(part: range, tiles: list[np.ndarray], complete: bool) -> None:
-        chart = charts.sheet(tiles, columns=2, name="channel", captions={"channel": list(part)})
+    def sheet(part: range, made: list[np.ndarray], complete: bool) -> None:
+        chart = charts.sheet(made, columns=2, name="channel", captions={"channel": list(part)})
         if not complete:
             controls.still(chart, alt="The pictures so far.")
             return
@@ -182,6 +230,7 @@ def all_channels() -> None:
     st.caption(
         "Each picture raises the mean of one channel over its positions; the pictures are as large as a few of the "
         "layer's units can see. A click on one makes it in full."
+        + (f" Below each, the {BELOW} patches of the indexed pictures that excite the channel most." if below else "")
     )
     frame.foot(
         maximize_channels,
@@ -194,6 +243,26 @@ def all_channels() -> None:
         else [],
         explained=EXPLAINED,
     )
+
+
+def with_patches(made: np.ndarray, real: list[np.ndarray]) -> np.ndarray:
+    """(h, w, 3): a made picture, and below it a strip of patches, on the screen's scale of a tile."""
+    width = (charts.PANEL - 2) // 2
+    side = width // BELOW
+    tall = max(1, round(width * made.shape[0] / made.shape[1]))
+    low = max(1, round(side * real[0].shape[0] / real[0].shape[1]))
+    strip = [fitted(each, (low, side)) for each in real]
+    row = np.full((low, width, 3), 0.5, np.float32)
+    row[:, : side * BELOW] = np.concatenate(strip, 1)
+    return np.concatenate([fitted(made, (tall, width)), row])
+
+
+def fitted(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A large picture made smaller smoothly, a small one larger in crisp blocks."""
+    if pixels.shape[0] > size[0]:
+        return image.resize(pixels, size)
+    rows, cols = (np.arange(new) * old // new for new, old in zip(size, pixels.shape[:2], strict=True))
+    return pixels[np.ix_(rows, cols)]
 
 
 EXPLAINED = """
