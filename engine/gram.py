@@ -8,7 +8,7 @@ climb `texture`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,18 +70,56 @@ def _products() -> type[torch.autograd.Function]:
     return Products
 
 
+@functools.cache
+def _away() -> type[torch.autograd.Function]:
+    """(B,): the squared distance of a Gram matrix from a wanted one (1, C, C), which is symmetric as it is itself.
+
+    `products` and `squares` in one: where a layer has many channels and few positions, what is done to the matrices
+    takes as long as the products.
+    """
+    import torch
+    from torch.autograd.function import once_differentiable
+
+    class Away(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, values, wanted, weights):
+            flat = values.permute(0, 2, 3, 1).flatten(1, 2)  # (B, h · w, C)
+            count = float(flat.shape[1] if weights is None else weights.sum())
+            loud = flat if weights is None else flat * weights.reshape(-1, 1)
+            away = torch.baddbmm(wanted.expand(len(flat), -1, -1), flat.mT, loud, beta=-1, alpha=1 / count)
+            ctx.save_for_backward(loud, away)
+            ctx.count, ctx.size = count, values.shape[2:]
+            return torch.stack([each @ each for each in away.flatten(1)])
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx, gradient):
+            loud, away = ctx.saved_tensors
+            found = (loud @ away) * (4 / ctx.count * gradient).view(-1, 1, 1)
+            return found.unflatten(1, ctx.size).permute(0, 3, 1, 2), None, None
+
+    return Away
+
+
+def squares(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """(B,): the squared distance of (B, …) from (1, …), without a tensor of the differences."""
+    import torch
+    import torch.nn.functional as F
+
+    return torch.stack([F.mse_loss(each, wanted[0], reduction="sum") for each in found])
+
+
 def apart(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """(B,): how far (B, …) is from (1, …), as a share of the latter's own size: |found - wanted|² / |wanted|².
 
     The papers divide by the number of channels and positions instead, which leaves some layers thousands of times as
     loud as others.
     """
-    import torch
-    import torch.nn.functional as F
+    return squares(found, wanted) / _size(wanted)
 
-    size = wanted.flatten().dot(wanted.flatten()).clamp(min=1e-12)
-    far = [F.mse_loss(each, wanted[0], reduction="sum") for each in found]  # in one pass, without the differences
-    return torch.stack(far) / size
+
+def _size(wanted: torch.Tensor) -> torch.Tensor:
+    return wanted.flatten().dot(wanted.flatten()).clamp(min=1e-12)
 
 
 def scales(net: Net) -> list[str]:
@@ -195,32 +233,42 @@ def texture_tally(
         raise ValueError(f"There are {len(masks)} masks for {len(pictures)} pictures; each needs one of its own.")
     each = []
     for picture in pictures:
-        found = looked(net, picture, layers, _sums(net, layers, [None]), tile)
+        found = looked(net, picture, layers, _added(_looks(net, layers, [None])), tile)
         each.append({name: found[2 * i] / found[2 * i + 1] for i, name in enumerate(layers)})
     if masks is None:  # one mean for the whole picture
         each = [{name: sum(s * g[name] for s, g in zip(shares, each, strict=True)) for name in layers}]
         shares, masks = [1.0], [None]
+    aims = [  # in the order in which `look` gives the maps
+        (grams[name], much * share / _size(grams[name]))
+        for name, much in zip(layers, loud, strict=True)
+        for grams, share in zip(each, shares, strict=True)
+    ]
+    look = _looks(net, layers, masks)
 
     def score(sums: Sequence) -> Any:
-        pairs, far = iter(zip(sums[::2], sums[1::2], strict=True)), 0.0
-        for name, much in zip(layers, loud, strict=True):
-            for share, wanted in zip(shares, each, strict=True):
-                total, count = next(pairs)
-                far = far + much * share * apart(total / count, wanted[name])
-        return -100 * far
+        found = zip(aims, sums[::2], sums[1::2], strict=True)
+        return -100 * sum(factor * squares(total / count, wanted) for (wanted, factor), total, count in found)
 
-    count = 2 * len(layers) * len(masks)
-    return Tally(tuple(layers), _sums(net, layers, masks), count, score, "likeness in texture", "% off")
+    def quick(values: Mapping[str, Any]) -> Any:
+        found = zip(aims, look(values, {name: everywhere(values[name]) for name in layers}), strict=True)
+        return -100 * sum(factor * _away().apply(maps, wanted, place) for (wanted, factor), (maps, place) in found)
+
+    return Tally(tuple(layers), _added(look), 2 * len(aims), score, "likeness in texture", "% off", quick)
 
 
-def _sums(net: Net, layers: Sequence[str], masks: Sequence[np.ndarray | None]) -> Sums:
-    """Of each layer, under each mask, what `products` gives."""
+def _added(look: Callable) -> Sums:
+    """What `products` gives of all that `_looks` looks at, one after the other."""
+    return lambda values, parts: [each for seen in look(values, parts) for each in products(*seen)]
+
+
+def _looks(net: Net, layers: Sequence[str], masks: Sequence[np.ndarray | None]) -> Callable:
+    """(maps, their Parts, by layer) → of each layer, under each mask, the maps and how much each of their places counts
+    (None where all count the same)."""
     import torch
 
     places: dict[tuple, torch.Tensor] = {}
 
     def place(index: int, part: Part) -> torch.Tensor | None:
-        """The mask at these places of a layer's map; None where all count the same."""
         if masks[index] is None:
             return None
         if (index, part.size) not in places:
@@ -230,18 +278,17 @@ def _sums(net: Net, layers: Sequence[str], masks: Sequence[np.ndarray | None]) -
             places[index, part.size] = torch.from_numpy(found)
         return places[index, part.size][part.rows, part.cols]
 
-    def sums(values: Mapping[str, Any], parts: Mapping[str, Part]) -> list:
+    def look(values: Mapping[str, Any], parts: Mapping[str, Part]) -> list:
         found = []
         for name in layers:
             maps, part = values[name], parts[name]
             if name == net.graph.input:  # which is never seen by tiles
                 maps = neighbourhoods(maps)
                 part = everywhere(maps)
-            for index in range(len(masks)):
-                found += products(maps, place(index, part))
+            found += [(maps, place(index, part)) for index in range(len(masks))]
         return found
 
-    return sums
+    return look
 
 
 def proportions(given: Sequence[float] | None, count: int, of: str) -> list[float]:

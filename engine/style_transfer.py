@@ -19,7 +19,7 @@ import numpy as np
 
 from engine import image as pictures
 from engine import samples
-from engine.gram import coloured, features, looked, multiple, scaled, scales, texture_tally
+from engine.gram import coloured, features, looked, multiple, scaled, scales, squares, texture_tally
 from engine.net import Net
 from engine.regions import masks
 from engine.step import Step, last
@@ -219,7 +219,7 @@ def resemblance(net: Net, picture: np.ndarray, layer: str, tile: int | None = No
 
     def sums(values: Mapping[str, Any], parts: Mapping[str, Part]) -> list:
         part = parts[layer]
-        return [((values[layer] - own[:, :, part.rows, part.cols]) ** 2).flatten(1).sum(1)]
+        return [squares(values[layer], own[:, :, part.rows, part.cols])]
 
     return Tally((layer,), sums, 1, lambda sums: -100 * sums[0] / size, f"likeness at {layer}", "% off")
 
