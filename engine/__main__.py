@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+import pandas as pd
 
 from engine import certificate as certificates
 from engine import command, nets, trials, zoo
@@ -381,8 +383,6 @@ def fast_style(
     click.echo(f"{step.result.frames} frames, {step.result.rate:.4g} a second.")
 
 
-def _recipe(*numbers: tuple[str, float | str, str]) -> Callable:
-    """The fields of a training's Recipe as options; its module imports torch, which others can spare."""
 def _of_layer(function: Callable) -> Callable:
     """The options of what is asked about a layer's units, over a set of pictures."""
     data = "Pictures: a name, a folder or a Parquet file; those that are not indexed are indexed first."
@@ -492,6 +492,8 @@ def units(net: str, output: str | None, given: str, layer: str | None, out: Path
         click.echo("\n" + _table(rows, ["channel", "selectivity", f"class, by {found.grouped}"]))
 
 
+def _recipe(*numbers: tuple[str, float | str, str]) -> Callable:
+    """The fields of a training's Recipe as options; its module imports torch, which others can spare."""
 
     def with_options(function: Callable) -> Callable:
         for name, default, text in reversed(numbers):
@@ -609,6 +611,196 @@ def train_decoder(net: str, data: Path, out: Path, source: str, licence: str, **
         training=told,
     )
     click.echo(f"{out}: {told}")
+
+
+def _of_set(function: Callable) -> Callable:
+    """The options of what is asked about a data set."""
+    options = (
+        click.option("--net", required=True, metavar="NET", help="A network: a name, or a file."),
+        click.option("--output", metavar="OUTPUT", help="The network's output to ask.  [default: the first]"),
+        click.option("--data", "given", required=True, metavar="DATA", help="Pictures, as `index` takes them."),
+        click.option("--layers", default="", help="Of the index, commas between.  [default: a few]"),
+        click.option(
+            "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to."
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _indexed(net: str, output: str | None, given: str, layers: str) -> tuple[Net, Any, dict[str, Any]]:
+    """The network, the index of the pictures, which is made or completed first, and what a record says of both."""
+    from engine import dataset
+    from engine import index as indexes
+
+    network, data, step = Net(nets.find(net), output=output), dataset.find(given), None
+    chosen = [name.strip() for name in layers.split(",") if name.strip()]
+    for step in command.shown(indexes.index_steps(network, data, layers=chosen), "index"):  # noqa: B007
+        pass
+    record = {
+        "net": {"name": network.name, "sha256": network.sha256, "output": network.output},
+        "data": {"name": data.name, "digest": data.digest, "pictures": len(step.result.pictures)},
+        "engine": network.engine,
+        "versions": command.versions(),
+    }
+    return network, step.result, record
+
+
+@main.command()
+@_of_set
+@click.option("--image", metavar="PIC", help="Whose neighbours: a file, or a sample's name.")
+@click.option("--of", type=int, metavar="N", help="Or the picture of the set with this number.")
+@click.option("--layer", metavar="LAYER", help="A layer of the index.  [default: the last before the logits]")
+@click.option("--measure", type=click.Choice(("cosine", "L2")), default="cosine", show_default=True, help="Distance.")
+@click.option("--count", type=click.IntRange(1), default=9, show_default=True, help="How many.")
+@click.option(
+    "--agreement", is_flag=True, help="Say how often neighbours have the same label, over the whole set, too."
+)
+def neighbours(
+    net: str,
+    output: str | None,
+    given: str,
+    layers: str,
+    out: Path,
+    image: str | None,
+    of: int | None,
+    layer: str | None,
+    measure: str,
+    count: int,
+    agreement: bool,
+) -> None:
+    """Find the pictures of a set that are alike to the network, and those that are so pixel by pixel.
+
+    Writes neighbours.csv, numbers.npz and picture.png (above the network's, below the pixels'); with --agreement,
+    agreement.csv.
+    """
+    from engine import image as pictures
+    from engine import neighbours as near
+
+    if (image is None) == (of is None):
+        raise click.UsageError("Give an --image or a number with --of, one of the two.")
+    network, index, record = _indexed(net, output, given, layers)
+    layer = layer or near.usual_layer(index, network)
+    asked = of if image is None else network.view(command.picture(image).pixels)[0]
+    found = near.neighbours(index, network, asked, layer=layer, measure=measure, count=count)
+    knobs = {"image": image, "of": of, "layer": layer, "measure": measure, "count": count}
+    arrays = {key: found[key].to_numpy() for key in found}
+    command.save(out, arrays, {"command": "neighbours", "knobs": knobs, **record}, view=None, size=network.input_size)
+    (out / "picture.png").write_bytes(pictures.to_png(near.drawn(index, network, found)))
+    places = dict(zip(index.pictures.id, index.pictures["where"], strict=True))
+    found = found.assign(where=found.id.map(places), pixel_where=found.pixel_id.map(places))
+    found.to_csv(out / "neighbours.csv", index=False)
+    click.echo(_table(found[["id", "distance", "where"]].values.tolist(), [f"near in {layer}", "distance", "where"]))
+    pixels = found[["pixel_id", "pixel_distance", "pixel_where"]].values.tolist()
+    click.echo("\n" + _table(pixels, ["near in pixels", "distance", "where"]))
+    if agreement:
+        step = None
+        steps = near.agreements_steps(index, network, layer=layer, measure=measure)
+        for step in command.shown(steps, "agreement"):  # noqa: B007
+            pass
+        tables = {layer: step.result["features"].table, "pixels": step.result["pixels"].table}
+        rows = [(name, *row) for name, table in tables.items() for row in table.itertuples(index=False)]
+        columns = ["space", "k", "same", "vote", "chance"]
+        pd.DataFrame(rows, columns=columns).to_csv(out / "agreement.csv", index=False)
+        click.echo("\n" + _table([(name, int(k), *(f"{v:.1%}" for v in rest)) for name, k, *rest in rows], columns))
+
+
+@main.command()
+@_of_set
+def confusion(net: str, output: str | None, given: str, layers: str, out: Path) -> None:
+    """Count which classes the network mixes up on a set of pictures.
+
+    Writes confusion.csv, classes.csv (a row per class) and numbers.npz.
+    """
+    from engine import confusion as mixed
+
+    network, index, record = _indexed(net, output, given, layers)
+    found = mixed.of_index(index, network)
+    matrix, classes = found["matrix"], found["classes"].tolist()
+    command.save(out, found, {"command": "confusion", **record}, view=None, size=network.input_size)
+    pd.DataFrame(matrix, classes, classes).to_csv(out / "confusion.csv")
+    table = mixed.per_class(matrix, classes)
+    table.to_csv(out / "classes.csv", index=False)
+    shown = table.assign(accuracy=[f"{share:.1%}" for share in table.accuracy])
+    columns = ["class", "pictures", "accuracy", "taken_for", "mistakes"]
+    click.echo(_table(shown[columns].values.tolist(), columns))
+    click.echo(f"\n{matrix.trace() / max(matrix.sum(), 1):.2%} of {matrix.sum():,} pictures are right.")
+
+
+@main.command("map")
+@_of_set
+@click.option("--layer", metavar="LAYER", help="A layer of the index.  [default: the last before the logits]")
+@click.option("--pixels", is_flag=True, help="Raw pixels, in place of a layer.")
+@click.option("--by", type=click.Choice(("PCA", "t-SNE", "UMAP")), default="t-SNE", show_default=True, help="The way.")
+@click.option("--most", type=click.IntRange(1), default=5000, show_default=True, help="Pictures on the map.")
+@click.option("--seed", default=0, show_default=True, help="Of what is drawn by lot.")
+@click.option("--perplexity", default=30.0, show_default=True, help="Of t-SNE: how many neighbours count, in effect.")
+@click.option("--steps", type=click.IntRange(1), default=750, show_default=True, help="Of t-SNE.")
+@click.option("--start", type=click.Choice(("PCA", "random")), default="PCA", show_default=True, help="Of t-SNE.")
+@click.option("--beside", type=click.IntRange(2), default=15, show_default=True, help="Of UMAP: neighbours that count.")
+@click.option("--measure", type=click.Choice(("cosine", "L2")), default="cosine", show_default=True, help="Distance.")
+def map_(
+    net: str,
+    output: str | None,
+    given: str,
+    layers: str,
+    out: Path,
+    layer: str | None,
+    pixels: bool,
+    by: str,
+    most: int,
+    seed: int,
+    perplexity: float,
+    steps: int,
+    start: str,
+    beside: int,
+    measure: str,
+) -> None:
+    """Lay the pictures of a set out, so that those are near each other that are alike to a layer of the network.
+
+    Writes map.csv, places.png with the pictures where they are, grid.png with each in a cell of its own, numbers.npz
+    and result.json.
+    """
+    from PIL import Image
+
+    from engine import embedding
+
+    network, index, record = _indexed(net, output, given, layers)
+    knobs: dict[str, Any] = {"layer": layer, "pixels": pixels, "by": by, "most": most, "seed": seed}
+    if by == "t-SNE":
+        knobs |= {"perplexity": perplexity, "steps": steps, "start": start, "measure": measure}
+    elif by == "UMAP":
+        knobs |= {"beside": beside, "measure": measure}
+    step = None
+    for step in command.shown(embedding.map_of_steps(index, network, **knobs), "map"):  # noqa: B007
+        pass
+    made = step.result
+    table = index.pictures.iloc[embedding.some_rows(len(index.pictures), most, seed)]
+    cells = embedding.on_grid(made.places)
+    arrays = {"places": made.places, "explained": made.explained, "losses": made.losses}
+    arrays |= {"id": table["id"].to_numpy(), "cells": cells}
+    out.mkdir(parents=True, exist_ok=True)
+    np.savez(out / "numbers.npz", allow_pickle=False, **arrays)
+    record = {"command": "map", "knobs": knobs, **record}
+    (out / "result.json").write_text(jsons.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    tiles = embedding.squares(index.thumbnails(table["id"]), 64)
+    for name, sheet in (("places", embedding.drawn(tiles, made.places)), ("grid", embedding.tiled(tiles, cells))):
+        Image.fromarray(sheet).save(out / f"{name}.png")
+    table.assign(
+        label=[index.names[k] if k >= 0 else "" for k in table["label"]],
+        prediction=[network.labels[k] for k in table["prediction"]],
+        x=made.places[:, 0],
+        y=made.places[:, 1],
+        row=cells[:, 0],
+        col=cells[:, 1],
+    ).to_csv(out / "map.csv", index=False)
+    told = f"{len(table):,} pictures of {index.data_name}"
+    if by == "PCA":
+        told += f"; two axes explain {made.explained[:2].sum():.1%} of the variance"
+    elif by == "t-SNE":
+        told += f"; the divergence is {made.losses[-1, 1]:.3f} nats" if len(made.losses) else ""
+    click.echo(f"{told}.")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from engine import dataset
 from engine.neighbours import distances, nearest_each
+
+if TYPE_CHECKING:
+    from engine.index import Index
+    from engine.net import Net
 
 ORDERS = ("as they are", "mixed up side by side", "accuracy")
 AT_ONCE = 512  # pictures that are compared with all of the other class
@@ -94,9 +100,26 @@ def coded(
     for number in told[np.argsort(-often, kind="stable")]:
         if of_net[number] < 0:
             of_net[number] = len(classes)
-            classes.append(net_labels[number])
+            name = net_labels[number]
+            classes.append(f"{name} ({number})" if name in classes else name)  # ImageNet has two cranes
     known = np.isin(np.arange(len(classes)), of_net)
     return Coded(tuple(classes), of_set[labels], of_net[predictions], known, by_place)
+
+
+def coded_index(index: Index, net: Net) -> Coded:
+    """The labels and predictions of an index, of all its pictures in their order."""
+    table = index.pictures
+    same = dataset.classes(index.names, net.labels)
+    return coded(table.label.to_numpy(), table.prediction.to_numpy(), index.names, net.labels, same)
+
+
+def of_index(index: Index, net: Net) -> dict[str, np.ndarray]:
+    """matrix: (K, K) int64, see `confusion`. classes: (K,), their names; see Coded."""
+    found = coded_index(index, net)
+    return {
+        "matrix": confusion(found.labels, found.predictions, len(found.classes)),
+        "classes": np.array(found.classes),
+    }
 
 
 def per_class(matrix: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
@@ -165,6 +188,18 @@ def pairs(matrix: np.ndarray) -> np.ndarray:
     a, b = np.nonzero(both)
     found = np.argsort(-both[a, b], kind="stable")
     return np.stack([a[found], b[found]], 1)
+
+
+def closest_classes(features: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+    """The two classes whose mean features point most nearly in the same direction. Raises ValueError below two."""
+    labels = np.asarray(labels)
+    kinds = np.unique(labels[labels >= 0])
+    if len(kinds) < 2:
+        raise ValueError("There are no two classes to compare: choose a set that has them.")
+    means = np.stack([features[labels == k].mean(0) for k in kinds])
+    apart = distances(means[:, None], means[None])
+    a, b = np.unravel_index((apart + np.where(np.tri(len(kinds)), np.inf, 0)).argmin(), apart.shape)
+    return int(kinds[a]), int(kinds[b])
 
 
 def lookalikes(

@@ -328,7 +328,7 @@ def pixel_steps(index: Index, net: Net) -> Iterator[Step]:
                 f"Picture {number} of {index.data_name} can no longer be read: index the pictures again."
             ) from error
 
-    yield from small_steps(view, index.pictures.id.tolist(), side=SIDE, file=index.folder / f"pixels-{SIDE}.npy")
+    yield from small_steps(view, index.pictures.id.tolist(), file=index.folder / f"pixels-{index.done}.npy")
 
 
 def row_of(index: Index, number: int) -> int:
@@ -381,6 +381,16 @@ def neighbours(
         near = nearest_others(space, query, own, count=count, measure=measure)
         found |= {f"{name}id": index.pictures.id.to_numpy()[near.rows], f"{name}distance": near.distances}
     return pd.DataFrame(found)
+
+
+def drawn(index: Index, net: Net, found: pd.DataFrame, side: int = 96) -> np.ndarray:
+    """(2 h, n w, 3): what `neighbours` found, in a row those of the network, and below it those of pixels."""
+    height, width = (max(1, round(side * length / max(net.input_size))) for length in net.input_size)
+    rows = []
+    for ids in (found.id, found.pixel_id):
+        tiles = [resize(index.pixels(net, int(number)), (height, width)) for number in ids]
+        rows.append(np.concatenate([tile if tile.shape[2] == 3 else tile.repeat(3, 2) for tile in tiles], 1))
+    return np.clip(np.concatenate(rows), 0, 1)
 
 
 def nearest_others(

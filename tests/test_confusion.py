@@ -107,6 +107,10 @@ def test_labels_without_pictures_are_no_rows():
     assert found.predictions.tolist() == [1, 0]
 
 
+def test_classes_of_one_name_are_told_apart():
+    assert code([0], [1], ("crane",), ["crane", "crane"]).classes == ("crane", "crane (1)")
+
+
 def test_a_set_without_labels():
     found = code([-1, -1], [1, 1], (), ["a", "b"])
     assert found.classes == ("b",)
@@ -204,3 +208,10 @@ def test_lookalikes_of_a_class_without_pictures_and_of_one_class():
     assert len(lookalikes(np.ones((3, 2)), np.array([0, 0, 1]), 0, 5)) == 0
     with pytest.raises(ValueError, match=r"^[A-Z][^\n]*\.$"):
         lookalikes(np.ones((3, 2)), np.array([0, 0, 1]), 0, 0)
+
+
+def test_the_closest_classes():
+    features = np.array([[1, 0], [1, 0.2], [0, 1], [0.9, 0.3], [9, 9]], np.float32)
+    assert module.closest_classes(features, np.array([5, 5, 2, 3, -1])) == (3, 5)
+    with pytest.raises(ValueError, match=r"^[A-Z][^\n]*\.$"):
+        module.closest_classes(features, np.array([5, 5, 5, -1, -1]))

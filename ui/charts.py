@@ -7,6 +7,7 @@ click all speak of the same place. Pictures travel as PNG data URLs, and maps ar
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 
 import altair as alt
@@ -420,7 +421,6 @@ def sheet(
     return _fixed(alt.layer(*layers), shape[1], shape[0])
 
 
-def network_map(layers: Sequence[Layer], chosen: str, able: Sequence[str], name: str) -> alt.LayerChart:
 def patches(
     tiles: Sequence[np.ndarray],
     *,
@@ -567,6 +567,7 @@ def ranked(
     return alt.layer(bars, marker).properties(width="container", height=height)
 
 
+def network_map(layers: Sequence[Layer], chosen: str, able: Sequence[str], name: str) -> alt.LayerChart:
     """Each layer a bar, in order: its height the resolution, its colour the channels. The selection has `layer`."""
     data = pd.DataFrame(
         [
@@ -822,13 +823,17 @@ def counts(names: Sequence[str], numbers: Sequence[int], colours: Sequence[str])
     """How many of each kind, as bars in the order of the names, each with its number and its colour."""
     data = pd.DataFrame({"kind": names, "pictures": numbers, "colour": colours})
     base = alt.Chart(data).encode(
-        y=alt.Y("kind:N", sort=None, axis=alt.Axis(title=None, labelLimit=130, ticks=False, domain=False)),
+        y=alt.Y(
+            "kind:N",
+            sort=None,
+            axis=alt.Axis(title=None, labelLimit=130, labelOverlap=False, ticks=False, domain=False),
+        ),
         x=alt.X("pictures:Q", scale=alt.Scale(domain=[0, 1.2 * max([*numbers, 1])]), axis=None),
         tooltip=["kind", "pictures"],
     )
     bars = base.mark_bar(cornerRadiusEnd=3, height=12).encode(color=alt.Color("colour:N", scale=None))
     text = base.mark_text(align="left", dx=4, color=OTHERS).encode(text="pictures:Q")
-    return (bars + text).properties(width="container", height=20 * len(data) + 6).configure_view(strokeWidth=0)
+    return (bars + text).properties(width="container", height=22 * len(data) + 10).configure_view(strokeWidth=0)
 
 
 def explained(shares: np.ndarray, height: int = 200) -> alt.LayerChart:
@@ -852,3 +857,136 @@ def explained(shares: np.ndarray, height: int = 200) -> alt.LayerChart:
     )
     line = base.mark_line(color=OTHERS, point={"size": 12, "color": OTHERS}).encode(y=alt.Y("together:Q", **y))
     return alt.layer(bars, line).properties(width="container", height=height)
+
+
+# Pictures of a set ----------------------------------------------------------------------------------------------------
+
+MUTED = "#868e96"  # between black and white: readable on both themes
+
+
+def gallery(
+    pictures: Sequence[np.ndarray],
+    lines: Sequence[Sequence[str]],
+    *,
+    wrong: Sequence[bool],
+    captions: Mapping[str, Sequence],
+    columns: int = 3,
+    name: str | None = None,
+    width: int = PANEL,
+    gap: int = 8,
+) -> alt.LayerChart:
+    """Pictures (h, w, 3) of one size with lines of text below each; the wrong ones have a dashed frame, too.
+
+    lines: for each picture the same number of them; what is too long is cut, and whole in the tooltip, where the
+    picture is larger. captions: columns of the tooltip. name: of the selection, whose points have `tile`.
+    """
+    count, row = len(pictures), 15
+    side = (width - gap * (columns - 1)) // columns
+    tall = max(8, round(side * pictures[0].shape[0] / pictures[0].shape[1]))
+    step = tall + row * len(lines[0]) + 10
+    k = np.arange(count)
+    data = pd.DataFrame({"tile": k, "left": k % columns * (side + gap), "top": k // columns * step})
+    data = data.assign(right=data.left + side, bottom=data.top + tall, wrong=list(wrong))
+    data = data.assign(x=data.left + side / 2, y=data.top + tall / 2, image=[_thumbnail(each) for each in pictures])
+    data = data.assign(**{f"line{i}": [each[i] for each in lines] for i in range(len(lines[0]))}, **captions)
+    scales = _axes((step * -(-count // columns), width))
+    x, y = (lambda field, axis=axis: (alt.X, alt.Y)[axis == "y"](field, axis=None, scale=scales[axis]) for axis in "xy")
+    frames = {"x": x("left:Q"), "x2": "right:Q", "y": y("top:Q"), "y2": "bottom:Q"}
+    base = alt.Chart(data)
+    hover = alt.selection_point(name=f"hover_{name or 'gallery'}", on="pointerover", empty=False, clear="pointerout")
+    hits = (
+        base.mark_rect(stroke=ACCENT, strokeWidth=3, fillOpacity=0, cursor="pointer" if name else "default")
+        .encode(
+            **frames,
+            tooltip=["image:N", *(alt.Tooltip(f"{key}:N") for key in captions)],
+            strokeOpacity=alt.condition(hover, alt.value(1), alt.value(0)),
+        )
+        .add_params(hover)
+    )
+    if name:
+        hits = hits.add_params(alt.selection_point(name=name, fields=["tile"], empty=False))
+    layers = [base.mark_image(width=side, height=tall, aspect=False).encode(x=x("x:Q"), y=y("y:Q"), url="image:N")]
+    dashed = base.transform_filter(alt.datum.wrong)
+    layers.append(dashed.mark_rect(filled=False, stroke="white", strokeWidth=4).encode(**frames))
+    layers.append(dashed.mark_rect(filled=False, stroke=ACCENT, strokeWidth=2, strokeDash=[5, 3]).encode(**frames))
+    for i in range(len(lines[0])):
+        look = {"align": "left", "baseline": "top", "limit": side, "fontSize": 11, "dy": 4 + row * i}
+        look |= {"fontWeight": "bold"} if i == 0 else {}
+        layers.append(base.mark_text(**look, color=MUTED).encode(x=x("left:Q"), y=y("bottom:Q"), text=f"line{i}:N"))
+    return _fixed(alt.layer(*layers, hits), width, step * -(-count // columns))
+
+
+def confusion(
+    counts: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    same: Sequence[int],
+    *,
+    shares: bool,
+    judged: bool = True,
+    chosen: tuple[int, int] | None = None,
+    name: str,
+) -> alt.LayerChart:
+    """How many pictures of each class [row] are taken for which class [column]; each cell is clickable.
+
+    same: (R,) the column that is right for each row, or -1. Right cells are grey, so that the colours are free for the
+    mistakes; judged: whether they are any. shares: print and colour shares of the row, in per cent. The selection has
+    `row` and `column`.
+    """
+    totals = np.maximum(counts.sum(1, keepdims=True), 1)
+    values = 100 * counts / totals if shares else counts
+    right = np.asarray(same)[:, None] == np.arange(len(columns))
+    top = float(values[~right].max(initial=0)) or 1.0
+    i, j = (each.ravel() for each in np.indices(counts.shape))
+    data = pd.DataFrame({"row": i, "column": j, "is": [rows[k] for k in i], "taken for": [columns[k] for k in j]})
+    data = data.assign(pictures=counts.ravel(), share=np.round(counts / totals, 4).ravel(), right=right.ravel())
+    data = data.assign(value=np.round(values, 2).ravel(), text=[_short(v, shares) for v in values.ravel()])
+    axis = {"labelLimit": 118, "ticks": False, "domain": False, "labelFontSize": 11, "labelOverlap": False}
+    named = lambda names: f"({json.dumps(list(names))})[datum.value]"  # noqa: E731
+    longest = max(map(len, columns), default=0)
+    turned = {"orient": "top", "labelAngle": -90 if longest > 3 else 0}
+    base = alt.Chart(data).encode(
+        x=alt.X("column:O", axis=alt.Axis(title=None, labelExpr=named(columns), **turned, **axis)),
+        y=alt.Y("row:O", axis=alt.Axis(title=None, labelExpr=named(rows), **axis)),
+        tooltip=["is", "taken for", "pictures", alt.Tooltip("share:Q", format=".1%", title="share of its class")],
+    )
+    hover = alt.selection_point(name=f"hover_{name}", on="pointerover", empty=False, clear="pointerout")
+    title = ("mistakes, " if judged else "") + ("% of the class" if shares else "pictures")
+    scale = _scale(colour.SEQUENTIAL, 0, top, title)
+    scale["legend"].tickMinStep = 0 if shares else 1
+    if not values[~right].any():
+        scale["legend"] = None
+    mistakes = base.transform_filter("!datum.right && datum.pictures > 0").mark_rect()
+    mistakes = mistakes.encode(color=alt.Color("value:Q", **scale))
+    good = base.transform_filter("datum.right").mark_rect(color="#ced4da")
+    ink, bright = base.mark_text(fontSize=11).encode(text="text:N"), 0.6 * top
+    letters = [
+        ink.transform_filter(f"!datum.right && datum.value <= {bright}").encode(color=alt.value("white")),
+        ink.transform_filter(f"datum.right || datum.value > {bright}").encode(color=alt.value("#212529")),
+    ]
+    hits = (
+        base.mark_rect(fillOpacity=0, cursor="pointer")
+        .encode(
+            stroke=alt.condition(hover, alt.value(ACCENT), alt.value(MUTED)),
+            strokeOpacity=alt.condition(hover, alt.value(1), alt.value(0.25)),
+            strokeWidth=alt.condition(hover, alt.value(2), alt.value(0.5)),
+        )
+        .add_params(hover, alt.selection_point(name=name, fields=["row", "column"], empty=False))
+    )
+    layers = [mistakes, good, *letters, hits]
+    if chosen is not None:
+        here = base.transform_filter(f"datum.row == {chosen[0]} && datum.column == {chosen[1]}")
+        layers.append(here.mark_rect(filled=False, stroke="white", strokeWidth=4))
+        layers.append(here.mark_rect(filled=False, stroke=ACCENT, strokeWidth=2.5))
+    height = max(20, min(36, 620 // max(len(rows), 1))) * len(rows)
+    around = 60 + min(118, 6 * longest if longest > 3 else 14)  # the legend and the names, which it includes
+    return alt.layer(*layers).properties(width="container", height=height + around).configure_view(strokeWidth=0)
+
+
+def _short(value: float, share: bool) -> str:
+    """A number for a cell: nothing for nothing, and no more than three letters."""
+    if not value:
+        return ""
+    if share:
+        return f"{value:.0f}" if value >= 0.95 else "<1"
+    return str(int(value)) if value < 1000 else f"{value / 1000:.0f}k" if value >= 9950 else f"{value / 1000:.1f}k"

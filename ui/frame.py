@@ -307,10 +307,12 @@ def foot(
     knobs: dict[str, Any] | None = None,
     downloads: Sequence[tuple[str, str, bytes | Callable[[], bytes], str]] = (),
     explained: str = "",
+    reproduced: tuple[str, str] | None = None,
 ) -> None:
     """Link, Download, Reproduce, and what it is that one looks at.
 
     function: the engine's, called with `scene` and `knobs` (target as a dict, or keywords of its own).
+    reproduced: (Python, command line), where it is not one function of a picture.
     downloads: (label, file name, data, mime).
     """
     with st.container(horizontal=True, gap="small"):
@@ -324,9 +326,11 @@ def foot(
                         label, data, file, mime, on_click="ignore", key=f"download_{file}", width="stretch"
                     )
         if function is not None:
+            reproduced = reproduce(function, scene, knobs or {})
+        if reproduced is not None:
             with st.popover("Reproduce", icon=":material/terminal:"):
                 st.caption("The same numbers without the app, from the project's folder.")
-                code, command = reproduce(function, scene, knobs or {})
+                code, command = reproduced
                 st.code(code, language="python")
                 st.code(command, language="bash", wrap_lines=True)
     if explained:
