@@ -111,6 +111,10 @@ if wanted != "any class":
     chosen &= table["class"] == wanted
 listed = table[chosen].sort_values(order, ascending=order == "channel", kind="stable", na_position="last")
 
+if listed.empty:
+    st.info("No unit of this layer is so: choose another kind or class.")
+    listed = table
+
 tips = ["channel", "kind", "pictures", "positions", "mean", "maximum"]
 drawn = listed[tips].round(5)
 if table["class"].any():
