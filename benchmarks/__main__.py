@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 from pathlib import Path
@@ -9,15 +10,19 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks import explain, fast_style, maximize, networks, occlusion, overhead, style_transfer
+from benchmarks import explain, fast_style, index, maximize, networks, occlusion, overhead, style_transfer
 from benchmarks.timing import Others, machine, table
+from engine.net import Net
+from engine.nets import SHIPPED
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--nets", default="resnet18,squeezenet1_1", help="torchvision's names, with commas between.")
 @click.option("--rounds", type=click.IntRange(1), default=7, help="Of each comparison; what counts is their median.")
 @click.option("--quick", is_flag=True, help="Less of it: stride 16 instead of 8, and 3 rounds.")
-@click.option("--only", default="occlusion,explain,overhead,maximize,style,fast_style", help="Which of these tables.")
+@click.option(
+    "--only", default="occlusion,explain,overhead,maximize,style,fast_style,index", help="Which of these tables."
+)
 @click.option("--large", default="vgg16", help="Networks on which only the quick methods of `explain` are timed.")
 def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
     """Time the engine beside its peers, and beside bare ONNX Runtime. Leave the machine alone meanwhile."""
@@ -25,7 +30,7 @@ def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
     click.echo(machine(f"{torch.get_num_threads()} for torch, ONNX Runtime's default (one per core)") + "\n")
     others = Others()
     with tempfile.TemporaryDirectory() as folder:
-        of_networks = any(each in only for each in ("occlusion", "explain", "overhead", "maximize"))
+        of_networks = any(each in only for each in ("occlusion", "explain", "overhead", "maximize", "index"))
         pairs = [networks.pair(name, Path(folder)) for name in nets.split(",")] if of_networks else []
         if "occlusion" in only:
             _occlusion(pairs, stride, rounds)
@@ -40,6 +45,8 @@ def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
             _style(networks.pair(style_transfer.NAME, Path(folder)), rounds)
         if "fast_style" in only:
             _fast_style(Path(folder), 5 * rounds)
+        if "index" in only.split(","):
+            _index(pairs, Path(folder), rounds)
     click.echo(f"\n{others.said()}")
 
 
@@ -114,6 +121,29 @@ def _fast_style(folder: Path, rounds: int) -> None:
         rows.append((found.what, found.peer, ours, theirs, ratio, f"{found.difference:.0e}"))
     click.echo(f"\n### Fast style (goal beside PyTorch: {fast_style.GOAL:g}×; {rounds} rounds)\n")
     click.echo(table(["what", "beside", "Convoscope", "the other", "faster by", "largest difference"], rows))
+
+
+def _index(pairs: list[networks.Pair], folder: Path, rounds: int) -> None:
+    data = index.some(Path(os.environ.get("CONVOSCOPE_SHARED", "../shared"), "data", "imagenette160", "val.parquet"))
+    nets = [(f"{pair.name} ({pair.weights} weights)", pair.net) for pair in pairs]
+    rows = []
+    for name, net in [*nets, ("imagenette (shipped)", Net(SHIPPED / "imagenette.onnx"))]:
+        found = index.compare(net, data, folder, rounds)
+        timed = found.comparison
+        each = (f"{index.COUNT / statistics.median(side):.1f}" for side in (timed.ours, timed.theirs))
+        ratios = f"**{timed.ratio:.2f}** ({min(timed.ratios):.2f} to {max(timed.ratios):.2f})"
+        per_picture = f"{found.ours / index.COUNT * 1e3:.1f} / {found.theirs / index.COUNT * 1e3:.1f} ms"
+        rows.append((name, *each, ratios, per_picture, f"{found.work:.2f}"))
+    click.echo(f"\n### The pass over {index.COUNT} pictures of {data.name}, pictures per second ({rounds} rounds)\n")
+    head = [
+        "network",
+        "the pass",
+        "bare session",
+        f"share (goal {index.GOAL})",
+        "processor time a picture",
+        "its share",
+    ]
+    click.echo(table(head, rows))
 
 
 def _style(pair: networks.Pair, rounds: int) -> None:

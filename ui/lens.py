@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import streamlit as st
@@ -11,7 +12,7 @@ from engine import dataset
 from engine import index as indexes
 from engine.dataset import BadDataset, Dataset
 from engine.folder import home
-from engine.index import Index
+from engine.index import BadIndex, Index
 from engine.net import Net
 from engine.step import Step
 from ui import controls, frame, jobs
@@ -67,14 +68,18 @@ def index(scene: frame.Scene) -> Index:
     if found is None or found.stale or not found.complete:
         found = _made(net, data, layers, found, embedded=name in dataset.EMBEDDED)
     found = _kept(str(found.folder), found.key, found.stale, found)
-    unread = found.skipped
+    try:
+        unread = found.skipped
+    except BadIndex as error:
+        st.error(str(error), icon=":material/error:")
+        st.stop()
     facts.caption(
-        f"{found.done - len(unread):,} pictures of {found.data_name}, indexed by {found.net_name}"
+        f"{_pictures(found.done - len(unread))} of {found.data_name}, indexed by {found.net_name}"
         + ("" if found.complete else f"; {found.total - found.done:,} are still to come")
         + "."
     )
     if unread:
-        with st.expander(f"{len(unread):,} pictures could not be read", icon=":material/broken_image:"):
+        with st.expander(f"{_pictures(len(unread))} could not be read", icon=":material/broken_image:"):
             st.code("\n".join(unread[:200]) + ("\n…" if len(unread) > 200 else ""), language=None)
     if len(unread) == found.done:
         st.error("None of the pictures could be read: choose other ones.", icon=":material/broken_image:")
@@ -105,9 +110,12 @@ def _chosen(net: Net) -> str:
     suited = dataset.suits(net.labels, net.channels)
     more = [name for name in dataset.FETCHED if name not in here]
     options = [frame.SUGGESTED, *here, *more, PATH]
-    titles = {frame.SUGGESTED: f"{suited} (suggested)"} | {name: f"{name} (to be fetched)" for name in more}
+    titles = {frame.SUGGESTED: f"{suited} (suggested)"}  # a link holds the others as they are shown
     asked = st.query_params.get("data")
-    if asked and asked not in options:
+    if asked:
+        st.session_state["data_asked"] = asked  # the widget takes what it does not know out of the link
+    asked = st.session_state.get("data_asked")
+    if asked and asked not in options and st.session_state.get("data", frame.SUGGESTED) == frame.SUGGESTED:
         st.warning(f"The link asks for the pictures “{asked}”, which are not here.", icon=":material/link_off:")
     if "fetched_data" in st.session_state:
         st.session_state["data"] = st.session_state.pop("fetched_data")
@@ -170,19 +178,19 @@ def _made(net: Net, data: Dataset, layers: list[str], found: Index | None, *, em
     if not embedded and knobs not in wanted:
         left = len(data) - (found.done if found and not found.stale else 0)
         label = "Index the rest" if left < len(data) else "Index again" if found else "Index these pictures"
-        st.markdown(f"**{left:,} pictures** are to be looked at, which takes about {_said(left * _pace(net))}.")
+        st.markdown(f"**{_pictures(left)}** to be looked at, which takes about {_said(left * _pace(net))}.")
         if st.button(label, type="primary", icon=":material/play_arrow:", key="index_start"):
             wanted.add(knobs)
             st.rerun()
         return _usable(net, found)
     device = net.engine if embedded else "indexes"  # long passes must not keep all other runs waiting
-    job = jobs.run(
-        device,
-        "index",
-        knobs,
-        lambda: indexes.index_steps(net, data, layers=layers),
-        resume=lambda _: indexes.index_steps(net, data, layers=layers),
-    )
+
+    def steps(_: Index | None = None) -> Iterator[Step]:
+        return indexes.index_steps(net, data, layers=layers)
+
+    job = jobs.run(device, "index", knobs, steps, resume=steps)
+    if job.state == "done":  # and yet there is no such index: somebody has removed it
+        job = jobs.line(device).submit(job.session, "index", knobs, steps, again=True, resume=steps)
     jobs.show(device, job, _so_far)
     if job.active:
         st.stop()
@@ -203,6 +211,10 @@ def _so_far(step: Step | None, complete: bool) -> None:
             found: Index = step.result
             shown = found.thumbnails(range(max(found.done - SHOWN, 0), found.done))
             st.image([each for each in shown if each], width=64)
+
+
+def _pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count:,} pictures"
 
 
 def _said(seconds: float) -> str:
