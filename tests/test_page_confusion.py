@@ -1,0 +1,139 @@
+"""Confusion: does the page show the engine's matrix, the pictures of a cell, and pairs that are near?"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from test_pages import charts, chosen, code, fine, home, opened, run, scene, tables  # noqa: F401
+
+from engine import confusion, dataset
+from engine.__main__ import main as engine
+from engine.index import open_index
+from ui import frame
+
+
+def engines(at, name: str):
+    index, net = open_index(scene(at).net, dataset.find(name)), scene(at).net
+    return index, confusion.coded_index(index, net)
+
+
+def matrix(at) -> dict:
+    """The matrix's cells as they are drawn."""
+    (found,) = (table for chart in charts(at) for table in tables(chart) if "taken for" in table)
+    return found
+
+
+def galleries(at) -> list[dict]:
+    return [table for chart in charts(at) for table in tables(chart) if "line0" in table]
+
+
+def test_the_matrix_is_the_engines():
+    at = opened("confusion", net="digits")
+    assert fine(at)
+    _, coded = engines(at, "digits")
+    wanted = confusion.confusion(coded.labels, coded.predictions, 10)
+    cells = matrix(at)
+    found = np.zeros((10, 10), int)
+    found[[int(k) for k in cells["is"]], [int(k) for k in cells["taken for"]]] = cells["pictures"]
+    assert (found == wanted).all()
+    (right,) = (metric.value for metric in at.metric if metric.label == "Right")
+    assert right == f"{wanted.trace() / wanted.sum():.1%}"
+
+
+PLANTED = {"net": "honest", "data": "planted"}
+
+
+def test_a_cell_shows_its_pictures_the_surest_first():
+    at = opened("confusion", **PLANTED)
+    assert fine(at)
+    index, coded = engines(at, "planted")
+    a, b = coded.classes[:2]
+    at = opened("confusion", **PLANTED, **{"is": a, "taken": a})
+    there = index.pictures[(coded.labels == 0) & (coded.predictions == 0)]
+    there = there.sort_values("probability", ascending=False, kind="stable")
+    assert galleries(at)[0]["picture"] == there.id.tolist()[:9]
+    assert all(line.startswith("✓") for line in galleries(at)[0]["line1"])
+    assert not any(galleries(at)[0]["wrong"])
+    at.selectbox(key="taken").set_value(b)
+    assert fine(run(at))
+    wrong = index.pictures[(coded.labels == 0) & (coded.predictions == 1)]
+    if len(wrong):
+        assert all(line.startswith("✗") for line in galleries(at)[0]["line1"])
+        assert all(galleries(at)[0]["wrong"])
+    else:
+        assert any(f"No picture of {a} is taken for {b}" in info.value for info in at.info)
+
+
+def test_lookalikes_are_the_engines():
+    at = opened("confusion", net="digits", features="relu2", measure="L2")
+    at.multiselect(key="pair").set_value(["3", "5"])
+    assert fine(run(at))
+    index, coded = engines(at, "digits")
+    found = confusion.lookalikes(index.features("relu2"), coded.labels, 3, 5, 6, measure="L2")
+    ids = index.pictures.id.to_numpy()
+    shown = [number for table in galleries(at)[1:] for number in table["picture"]]
+    assert shown == ids[found[["a", "b"]].to_numpy().ravel()].tolist()
+
+
+@pytest.mark.parametrize("by", confusion.ORDERS)
+def test_orders_change_rows_and_not_numbers(by):
+    at = opened("confusion", **PLANTED, rows=by, numbers="% of the class")
+    assert fine(at)
+    _, coded = engines(at, "planted")
+    wanted = confusion.confusion(coded.labels, coded.predictions, len(coded.classes))
+    cells = pd.DataFrame(matrix(at))
+    order = cells.drop_duplicates("row").sort_values("row")["is"].tolist()
+    assert order == [coded.classes[k] for k in confusion.order(wanted, by)]
+    for cell in cells.itertuples(index=False):
+        row = coded.classes.index(cell[2])
+        assert cell.pictures == wanted[row, coded.classes.index(cell[3])]
+
+
+def test_labels_that_the_network_has_not_got_are_said_and_shown():
+    at = opened("confusion", net="imagenette")
+    assert fine(at)
+    assert any("nothing can be right or wrong" in info.value for info in at.info)
+    assert not at.metric
+    assert sum(matrix(at)["pictures"]) == 99
+    assert not any(matrix(at)["right"])
+    assert not any(any(table["wrong"]) for table in galleries(at))
+
+
+def test_downloads_and_the_command(monkeypatch, tmp_path):
+    given, foot = {}, frame.foot
+
+    def listen(*arguments, downloads=(), **more):
+        given.update({file: data() if callable(data) else data for _, file, data, _ in downloads})
+        foot(*arguments, downloads=downloads, **more)
+
+    monkeypatch.setattr(frame, "foot", listen)
+    at = opened("confusion", **PLANTED)
+    assert fine(at)
+    index, coded = engines(at, "planted")
+    wanted = confusion.confusion(coded.labels, coded.predictions, len(coded.classes))
+    table = pd.read_csv(io.StringIO(given["confusion.csv"]), index_col=0)
+    assert (table.to_numpy() == wanted).all()
+    assert table.columns.tolist() == table.index.tolist() == list(coded.classes)
+    assert len(pd.read_csv(io.StringIO(given["mistakes.csv"]))) == coded.wrong.sum()
+    assert pd.read_csv(io.StringIO(given["classes.csv"])).pictures.sum() == len(index.pictures)
+    assert "distance" in given["lookalikes.csv"]
+    outcome = CliRunner().invoke(
+        engine, ["confusion", "--net", "honest", "--data", "planted", "--out", str(tmp_path)], catch_exceptions=False
+    )
+    assert outcome.exit_code == 0, outcome.output
+    assert (tmp_path / "confusion.csv").read_text("utf-8") == given["confusion.csv"]
+    assert (tmp_path / "classes.csv").read_text("utf-8") == given["classes.csv"]
+    assert f"of {wanted.sum():,} pictures are right" in outcome.output
+    assert "confusion --net honest --data planted" in code(at, "bash")
+
+
+def test_a_link_to_a_cell():
+    at = opened("confusion", net="digits", **{"is": "4", "taken": "9"})
+    assert fine(at)
+    assert (chosen(at, "is"), chosen(at, "taken")) == ("4", "9")
+    at = opened("confusion", net="digits", **{"is": "four", "taken": ""})
+    assert fine(at)
