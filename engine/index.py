@@ -516,7 +516,7 @@ def _decoded(net: Net, data: Dataset, numbers: Iterable[int]) -> list[tuple[np.n
     for number in numbers:
         try:
             pixels, _ = net.view(pictures.load(data.encoded(number)))
-            found.append((net.normalise(pixels.transpose(2, 0, 1)[None]), thumbnail(pixels)))
+            found.append((net.normalise(net.batch(pixels)), thumbnail(pixels)))
         except (OSError, ValueError) as error:  # NotAPicture is one; a reader of the data set may raise others
             found.append(" ".join(str(error).split()) or type(error).__name__)
     return found
@@ -527,9 +527,8 @@ def thumbnail(pixels: np.ndarray) -> bytes:
     longest = max(pixels.shape[:2])
     if longest <= THUMBNAIL // 2:
         return pictures.to_png(pixels)
-    values = np.multiply(pixels, 255, dtype=np.float32)
-    values += 0.5
-    picture = Image.fromarray(values.astype(np.uint8)[:, :, 0] if pixels.shape[2] == 1 else values.astype(np.uint8))
+    values = (pixels * np.float32(255.99)).astype(np.uint8)
+    picture = Image.fromarray(values[:, :, 0] if pixels.shape[2] == 1 else values)
     if longest > THUMBNAIL:
         size = tuple(max(round(side * THUMBNAIL / longest), 1) for side in (pixels.shape[1], pixels.shape[0]))
         picture = picture.resize(size, Image.Resampling.BOX)
