@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks import explain, fast_style, index, maximize, networks, occlusion, overhead, style_transfer
+from benchmarks import embedding, explain, fast_style, index, maximize, networks, occlusion, overhead, style_transfer
 from benchmarks.timing import Others, machine, table
 from engine.net import Net
 from engine.nets import SHIPPED
@@ -21,7 +21,9 @@ from engine.nets import SHIPPED
 @click.option("--rounds", type=click.IntRange(1), default=7, help="Of each comparison; what counts is their median.")
 @click.option("--quick", is_flag=True, help="Less of it: stride 16 instead of 8, and 3 rounds.")
 @click.option(
-    "--only", default="occlusion,explain,overhead,maximize,style,fast_style,index", help="Which of these tables."
+    "--only",
+    default="occlusion,explain,overhead,maximize,style,fast_style,index,embedding",
+    help="Which of these tables.",
 )
 @click.option("--large", default="vgg16", help="Networks on which only the quick methods of `explain` are timed.")
 def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
@@ -47,6 +49,8 @@ def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
             _fast_style(Path(folder), 5 * rounds)
         if "index" in only.split(","):
             _index(pairs, Path(folder), rounds)
+        if "embedding" in only.split(","):
+            _embedding(min(rounds, 3))
     click.echo(f"\n{others.said()}")
 
 
@@ -155,6 +159,22 @@ def _style(pair: networks.Pair, rounds: int) -> None:
     click.echo(f"### Style transfer, {style_transfer.SIZE} pixels, L-BFGS: steps per second ({rounds} rounds)\n")
     head = ["network", "the peer's weights", "Convoscope", "plain PyTorch", "faster by", "goal"]
     click.echo(table(head, rows) + "\n")
+
+
+def _embedding(rounds: int) -> None:
+    found = embedding.compare(rounds)
+    timed = found.comparison
+    row = [
+        f"{embedding.PICTURES:,} × {embedding.CHANNELS}",
+        *(f"{statistics.median(side):.1f} s" for side in (timed.ours, timed.theirs)),
+        f"**{timed.ratio:.2f}×** ({min(timed.ratios):.2f} to {max(timed.ratios):.2f})",
+        f"{embedding.GOAL:g}×",
+        " / ".join(f"{share:.1%}" for share in found.kept),
+        " / ".join(f"{nats:.3f}" for nats in found.divergences),
+    ]
+    click.echo(f"\n### t-SNE, {embedding.STEPS} iterations ({rounds} rounds)\n")
+    head = ["features", "Convoscope", "scikit-learn", "faster by", "goal", "of 10 neighbours kept", "divergence"]
+    click.echo(table(head, [row]))
 
 
 if __name__ == "__main__":
