@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine import brushwork, samples
 from engine import image as pictures
-from engine import samples
-from engine.gram import coloured, features, looked, multiple, scaled, scales, squares, texture_tally
+from engine.gram import coloured, features, looked, multiple, proportions, scaled, scales, squares, texture_tally
 from engine.net import Net
 from engine.regions import masks
 from engine.step import Step, last
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from engine.optimize import Climb
 
-STARTS = ("picture", "noise")
+STARTS = ("recoloured", "picture", "noise")
 COLOURS = ("of the style", "luminance", "histogram")
 LARGEST = 4096  # pixels along the longest side
 TILE = 768  # pixels a side of what is worked out at once
@@ -46,8 +46,8 @@ def style_transfer(
     picture: str | None = None,
     size: int = 256,
     steps: int = 120,
-    stages: int = 2,
-    content: float = 0.15,
+    stages: int = 3,
+    content: float = 0.08,
     content_layer: str | None = None,
     layers: str | Sequence[str] | None = None,
     style_size: float = 1.0,
@@ -57,7 +57,7 @@ def style_transfer(
     variation: float = 0.0,
     dream: float = 0.0,
     dream_layer: str | None = None,
-    start: str = "picture",
+    start: str = "recoloured",
     canvas: str = "waves",
     move: str = "adam",
     tile: int = TILE,
@@ -65,21 +65,22 @@ def style_transfer(
 ) -> Climb:
     """The picture, painted as the style.
 
-    image: (H, W, C) pixels of any size. style: a picture (H, W, C), several of them, or samples or files by name, with
-    commas between. picture: a sample's name or a file whose whole is painted in place of image, of which the command
-    line only gives what the network sees. size: of the result's longest side, in pixels, about: sides are rounded to
-    multiples of the net's coarsest stride. steps: of all stages together. stages: sizes that it goes through, each
-    twice the one before and begun from its result. content: weight of the likeness to the picture, that of the
-    style's being 1. content_layer: where it is measured; by default at the third finest of the resolutions. layers:
-    where the style is measured, several or one text with commas between; by default the last of each resolution
-    (`gram.scales`), up to the fourth. style_size: the style's longest side, as a share of the result's. shares: how
-    much each style counts, several numbers or one text. regions: where each style is to be met, a mask (H, W) in [0, 1]
-    for each or one text of names and files: see engine/regions.py. colours: one of COLOURS; "luminance" paints the
-    greys alone and takes all colour from the picture, "histogram" gives the style the picture's mean colours and
-    their covariance before it is looked at. variation: weight of the total variation. dream: weight of what DeepDream
-    climbs, the energy of `dream_layer` (by default the content layer), as a share of the picture's own. start: one of
-    STARTS. canvas: "waves" or "pixels". move: "adam" or "lbfgs". tile: a larger picture is worked out by tiles of so
-    many pixels a side, in bounded memory (engine/tiles.py). seed: of the noise.
+    image: (H, W, C) pixels of any size. style: a picture (H, W, C), several of them, or samples, files or what is drawn
+    here (engine/brushwork.py) by name, with commas between. picture: a sample's name or a file whose whole is painted
+    in place of image, of which the command line only gives what the network sees. size: of the result's longest side,
+    in pixels, about: sides are rounded to multiples of the net's coarsest stride. steps: of all stages together.
+    stages: sizes that it goes through, each twice the one before and begun from its result. content: weight of the
+    likeness to the picture, that of the style's being 1. content_layer: where it is measured; by default at the third
+    finest of the resolutions. layers: where the style is measured, several or one text with commas between; by default
+    the last of each resolution (`gram.scales`), up to the fourth. style_size: the style's longest side, as a share of
+    the result's. shares: how much each style counts, several numbers or one text. regions: where each style is to be
+    met, a mask (H, W) in [0, 1] for each or one text of names and files: see engine/regions.py. colours: one of
+    COLOURS; "luminance" paints the greys alone and takes all colour from the picture, "histogram" gives the style the
+    picture's mean colours and their covariance before it is looked at. variation: weight of the total variation. dream:
+    weight of what DeepDream climbs, the energy of `dream_layer` (by default the content layer), as a share of the
+    picture's own. start: one of STARTS; "recoloured" is the picture with the style's mean colours and their covariance.
+    canvas: "waves" or "pixels". move: "adam" or "lbfgs". tile: a larger picture is worked out by tiles of so many
+    pixels a side, in bounded memory (engine/tiles.py). seed: of the noise.
     Returns Climb; its scores are the weighed distances in percent, below 0.
     Raises UnknownLayer, NoGradient, NotAPicture, ValueError.
     """
@@ -95,10 +96,10 @@ def style_transfer_steps(
     picture: str | None = None,
     size: int = 256,
     steps: int = 120,
-    stages: int = 2,
+    stages: int = 3,
     colours: str = "of the style",
     variation: float = 0.0,
-    start: str = "picture",
+    start: str = "recoloured",
     canvas: str = "waves",
     move: str = "adam",
     tile: int = TILE,
@@ -122,6 +123,9 @@ def style_transfer_steps(
         knobs["regions"] = masks(image, knobs["regions"])
     knobs["layers"], knobs["shares"] = listed(knobs.get("layers")), weighed(knobs.get("shares"))
     grey = colours == "luminance" and net.channels == 3
+    begin = (
+        "picture" if start == "recoloured" and (grey or net.channels != 3) else start
+    )  # which has no colours to give
     subject, styles = coloured(net, image), [coloured(net, each) for each in opened(style)]
     if grey:
         styles = [as_grey(each, subject) for each in styles]
@@ -138,7 +142,11 @@ def style_transfer_steps(
         target = tiled(net, wanted(net, seen, styles, side, tile=tile, **knobs), tile)
         paper, keep = paper_of(canvas, shape, 1 if grey else net.channels)
         if climb is None or climb.pixels.shape[1:3] != shape:
-            pixels = pictures.resize(climb.picture, shape) if climb else _first(content, start, seed)
+            pixels = (
+                pictures.resize(climb.picture, shape)
+                if climb
+                else _first(content, begin, seed, styles, knobs["shares"], knobs.get("regions"))
+            )
             pixels = (pixels @ pictures.LUMA)[..., None] if grey else pixels
             x = paper.hide(optimize.tensor(pixels))
             climb = climb and optimize.Climb(climb.pixels, climb.scores, x, None)
@@ -170,10 +178,31 @@ def _stages(size: int, steps: int, stages: int) -> list[tuple[int, int]]:
     return [(side, end) for side, end in found if end > 0]
 
 
-def _first(content: np.ndarray, start: str, seed: int) -> np.ndarray:
+def _first(
+    content: np.ndarray,
+    start: str,
+    seed: int,
+    styles: Sequence[np.ndarray],
+    shares: Sequence[float] | None = None,
+    regions: Sequence[np.ndarray] | None = None,
+) -> np.ndarray:
+    """(H, W, C): what the climb begins with.
+
+    "recoloured" is the picture with each style's colours where that is to be met, short of black and white: from there
+    waves hardly move, so that a pale sky stayed pale.
+    """
+    if start == "noise":
+        return np.random.default_rng(seed).random(content.shape, np.float32)
     if start == "picture":
         return content
-    return np.random.default_rng(seed).random(content.shape, np.float32)
+    parts = proportions(shares, len(styles), "picture") if regions is None else regions
+    parts = [np.asarray(part, np.float32) for part in parts]
+    parts = [part if part.ndim == 0 else pictures.resize(part, content.shape[:2])[..., None] for part in parts]
+    covered = sum(parts)
+    found = content * np.maximum(1 - covered, 0)
+    for part, style in zip(parts, styles, strict=True):
+        found = found + part / np.maximum(covered, 1) * recoloured(content, style)
+    return np.clip(found, 0.05, 0.95).astype(np.float32)
 
 
 # What is climbed ------------------------------------------------------------------------------------------------------
@@ -192,7 +221,7 @@ def wanted(
     content_layer: str | None = None,
     dream: float = 0.0,
     dream_layer: str | None = None,
-    content: float = 0.15,
+    content: float = 0.08,
     tile: int = TILE,
 ) -> Tally:
     """The three numbers in one: texture, content and dream; see `style_transfer`. picture: at its final size."""
@@ -250,12 +279,23 @@ def weighed(shares: str | Sequence[float] | None) -> Sequence[float] | None:
 def opened(style: np.ndarray | str | Sequence[np.ndarray]) -> list[np.ndarray]:
     """The style pictures (H, W, C). Raises ValueError where there is none, NotAPicture, OSError."""
     if isinstance(style, str):
-        names = [name.strip() for name in style.split(",") if name.strip()]
-        style = [samples.load(n) if n in samples.SAMPLES else pictures.load(Path(n)) for n in names]
+        style = [named(name) for name in listed(style)]
     found = [style] if isinstance(style, np.ndarray) else list(style)
     if not found:
         raise ValueError("A style needs at least one picture.")
     return found
+
+
+def named(name: str) -> np.ndarray:
+    """(H, W, 3): a style that is drawn here, a sample, or a file. Raises ValueError, NotAPicture, OSError."""
+    if name in brushwork.NAMES:
+        return brushwork.painted(name)
+    if name in samples.SAMPLES:
+        return samples.load(name)
+    if not Path(name).is_file():
+        known = ", ".join((*brushwork.NAMES, *samples.SAMPLES))
+        raise ValueError(f"There is no file and no picture {name!r}: give a file, or one of {known}.")
+    return pictures.load(Path(name))
 
 
 # Colours that are kept ------------------------------------------------------------------------------------------------

@@ -6,10 +6,11 @@ import io
 
 import numpy as np
 import pytest
-from test_pages import charts, fine, home, opened, scene  # noqa: F401
+from streamlit.testing.v1 import AppTest
+from test_pages import charts, fine, home, opened, run, scene  # noqa: F401
 
 from engine import image, samples
-from engine.style_transfer import style_transfer
+from engine.style_transfer import named, style_transfer
 from engine.texture import texture
 from engine.texture_growing import cut, grow
 from ui import frame
@@ -65,19 +66,75 @@ def test_beside_growing(given):
 def test_a_painting_is_the_engines(given):
     at = opened("style_transfer", net="digits", steps=4, size=64, style="gravel", content=0.3, image="digit-4")
     assert fine(at)
-    expected = style_transfer(
-        scene(at).net, samples.load("digit-4"), samples.load("gravel"), size=64, steps=4, content=0.3
-    )
+    net, picture, style = scene(at).net, samples.load("digit-4"), samples.load("gravel")
+    expected = style_transfer(net, picture, style, size=64, steps=4, content=0.3)
     np.testing.assert_allclose(np.load(io.BytesIO(given["style.npz"]))["pixels"], expected.pixels, atol=1e-4)
     assert any("picture='digit-4'" in each.value for each in at.code)
     assert charts(at)
 
 
-@pytest.mark.parametrize("where", ["everywhere, mixed", "left and right", "above and below"])
-def test_two_styles(where):
-    at = opened("style_transfer", net="digits", steps=3, size=64, second=True, style2="grass", regions=where, share=0.3)
+TWO = ["everywhere, mixed", "left and right", "above and below", "centre and around", "the thing and behind it"]
+
+
+@pytest.mark.parametrize("where", TWO)
+def test_two_styles(where, given):
+    at = opened(
+        "style_transfer", net="digits", steps=3, size=64, second=True, style2="grass", regions=where, share=0.25
+    )
     assert fine(at)
     assert sum(each.value.startswith("**The style: ") for each in at.markdown) == 2
+    net, styles = scene(at).net, [named("swirls"), named("grass")]
+    how = {"shares": "1,3"} if where == TWO[0] else {"regions": PLACES[where]}
+    expected = style_transfer(net, scene(at).picture, styles, size=64, steps=3, **how)
+    np.testing.assert_allclose(np.load(io.BytesIO(given["style.npz"]))["pixels"], expected.pixels, atol=1e-4)
+    (command,) = [each.value for each in at.code if "python -m engine" in each.value]
+    assert "--style swirls,grass" in command
+    assert ("--shares 0.25,0.75" if where == TWO[0] else f"--regions {PLACES[where]}") in command
+
+
+PLACES = dict(zip(TWO[1:], ["left,right", "top,bottom", "centre,around", "thing,behind"], strict=True))
+
+
+def test_one_style_in_one_place(given):
+    at = opened("style_transfer", net="digits", steps=3, size=64, regions="left")
+    assert fine(at)
+    expected = style_transfer(scene(at).net, scene(at).picture, named("swirls"), size=64, steps=3, regions="left")
+    np.testing.assert_allclose(np.load(io.BytesIO(given["style.npz"]))["pixels"], expected.pixels, atol=1e-4)
+
+
+def with_masks(*masks: np.ndarray) -> AppTest:
+    """The page with two styles and masks of the user's own."""
+    at = opened("style_transfer", net="digits", steps=3, size=64, second=True, regions="by masks of your own")
+    for index, mask in enumerate(masks):
+        at.session_state[f"kept_mask{index + 1}"] = image.to_png(mask)
+    return run(at)
+
+
+def test_masks_of_ones_own(given):
+    at = opened("style_transfer", net="digits", steps=3, size=64, second=True, regions="by masks of your own")
+    assert fine(at)
+    assert any("painted everywhere" in each.value for each in at.caption)
+    height, width = scene(at).picture.shape[:2]
+    mask = np.zeros((height, width), np.float32)
+    mask[:, : width // 3] = 1
+    at = with_masks(mask)
+    assert fine(at)
+    found = [named("swirls"), named("glass")]
+    expected = style_transfer(scene(at).net, scene(at).picture, found, size=64, steps=3, regions=[mask, 1 - mask])
+    np.testing.assert_allclose(np.load(io.BytesIO(given["style.npz"]))["pixels"], expected.pixels, atol=1e-4)
+    assert any("--regions your-mask-1.png,your-mask-2.png" in each.value for each in at.code)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [(np.ones((64, 20), np.float32), "does not fit"), (np.zeros((8, 8), np.float32), "black all")],
+)
+def test_masks_that_cannot_be_used(mask, message):
+    """One sentence, and the picture is painted everywhere."""
+    at = with_masks(mask)
+    assert not at.exception
+    (error,) = [each.value for each in at.error]
+    assert message in error
 
 
 @pytest.mark.parametrize("colours", ["luminance", "histogram"])

@@ -69,7 +69,7 @@ def test_the_parts_add_up(tiny):
 
 def test_only_the_content_gives_the_picture_back(tiny):
     """Of its own features a picture is the picture that is nearest to them, so it stays."""
-    climb = style_transfer(tiny, PICTURE, PICTURE, size=40, steps=4, stages=1, canvas="pixels", style_size=1.0)
+    climb = style_transfer(tiny, PICTURE, PICTURE, size=40, steps=4, stages=1, canvas="pixels", start="picture")
     np.testing.assert_allclose(climb.picture, PICTURE, atol=0.1)
     assert climb.scores[0] == pytest.approx(0, abs=1e-3)
 
