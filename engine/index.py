@@ -488,7 +488,8 @@ def _schema(layers: Sequence[Layer]) -> pa.Schema:
 def _passed(net: Net, data: Dataset, layers: Sequence[Layer], start: int, size: int) -> Iterator[pa.RecordBatch]:
     """The rows from `start` on, `size` pictures at a time; threads decode ahead while the network runs.
 
-    Threads, as decoding lets go of Python's lock: processes took longer, for what has to be sent between them.
+    Threads, as decoding lets go of Python's lock: processes cost as much processor time, for what has to be sent
+    between them, and take seconds to start.
     """
     threads = max(min(os.cpu_count() or 1, 8), 1)
     firsts = iter(range(start, len(data), size))

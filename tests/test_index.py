@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from engine import dataset, image
+from engine import dataset, image, nets
 from engine import index as indexes
 from engine.__main__ import main
 from engine.dataset import Dataset, find
@@ -537,3 +537,18 @@ def test_memory_does_not_grow_with_the_pictures(tiny, tmp_path):
         with lock:
             on_the_way.difference_update(range(step.index))
     assert most <= 4 * (indexes.AHEAD + 2)
+
+
+# Real data ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("net", "path"), [("imagenette", "imagenette160/val.parquet"), ("digits", "MNIST")])
+def test_real_pictures_are_taken_for_what_they_are(shared, net, path):
+    """The first 48 of a set that the network was made for, or of one much like it."""
+    network, data = Net(nets.find(net)), find(shared / "data" / path)
+    first = Dataset(data.name, data.names, data.digest, data.labels[:48], data.read, data.place)
+    found = last(index_steps(network, first))
+    assert not found.skipped
+    table = found.pictures
+    right = dataset.classes(found.names, network.labels)[table["label"]] == table["prediction"]
+    assert right.mean() > (0.8 if net == "imagenette" else 0.4)

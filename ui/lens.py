@@ -19,6 +19,7 @@ from ui import controls, frame, jobs
 
 PATH = "folder or file"  # of pictures, whose path is typed in
 SHOWN = 12  # thumbnails while a pass runs
+FEW, SMALL = 500, 8  # of a set of less than that many pictures, so many at a time
 FRESH = 60  # seconds until a data set is looked at again, whether it has changed
 HASHES = frame.HASHES | {Index: lambda index: index.key}
 
@@ -186,7 +187,9 @@ def _made(net: Net, data: Dataset, layers: list[str], found: Index | None, *, em
     device = net.engine if embedded else "indexes"  # long passes must not keep all other runs waiting
 
     def steps(_: Index | None = None) -> Iterator[Step]:
-        return indexes.index_steps(net, data, layers=layers)
+        # Of few pictures one wants to see the first ones soon; the numbers do not depend on it.
+        batch = SMALL if len(data) < FEW else indexes.BATCH
+        return indexes.index_steps(net, data, layers=layers, batch=batch)
 
     job = jobs.run(device, "index", knobs, steps, resume=steps)
     if job.state == "done":  # and yet there is no such index: somebody has removed it
