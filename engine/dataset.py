@@ -19,7 +19,7 @@ import tarfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,7 @@ class Dataset:
 
     name: for people. names: of the labels, () where there are none. digest: changes when what the set holds changes.
     labels: (N,) int64 places in `names`, -1 where there is none. read, place: see `encoded` and `where`.
+    source: where they lie, whatever they are by now: two sets of the same name are not the same.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Dataset:
     labels: np.ndarray
     read: Callable[[int], bytes]
     place: Callable[[int], str]
+    source: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -111,13 +113,14 @@ def find(given: str | Path) -> Dataset:
 
 
 def _open(path: Path) -> Dataset:
+    source = str(path.resolve())
     try:
         if path.is_dir():
-            return _folder(path)
+            return replace(_folder(path), source=source)
         if path.suffix == ".parquet":
-            return _parquet(path)
+            return replace(_parquet(path), source=source)
         if "idx3-ubyte" in path.name:
-            return _idx(path.stem.partition("-images")[0], [path])
+            return replace(_idx(path.stem.partition("-images")[0], [path]), source=source)
     except PermissionError as error:
         raise BadDataset(f"{path.name} may not be read; change its permissions, or give other pictures.") from error
     raise BadDataset(f"{path.name} holds no pictures; give a folder, a Parquet file, or MNIST's idx files.")

@@ -41,7 +41,7 @@ from engine.trunk import spaced
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 1  # of the table; one of another format is not read
+FORMAT = 2  # of the table; one of another format is not read
 LAYERS = 4  # of the trunk, by default
 BATCH = 32  # pictures in a forward pass, at most
 PART = 4  # pictures that a decoding thread takes at a time
@@ -283,7 +283,9 @@ def _opened(folder: Path, net: Net, data: Dataset) -> Index | None:
         return None
     same_net = (about["net_sha256"], about["output"]) == (net.sha256, net.output)
     same_data = about["data_digest"] == data.digest
-    if not (same_net or about["net_name"] == net.name) or not (same_data or about["data_name"] == data.name):
+    of_net = same_net or about["net_name"] == net.name
+    of_data = same_data or (about["data_name"], about["data_source"]) == (data.name, data.source)
+    if not (of_net and of_data):
         return None
     stale = ""
     if not same_net:
@@ -356,7 +358,7 @@ def default_layers(net: Net) -> tuple[str, ...]:
 
 def folder_of(net: Net, data: Dataset, layers: Sequence[str]) -> Path:
     """Where the index of these layers lies, if nobody says otherwise."""
-    chosen = hashlib.sha256(json.dumps([net.output, *layers]).encode()).hexdigest()
+    chosen = hashlib.sha256(json.dumps([FORMAT, net.output, *layers]).encode()).hexdigest()
     return _indexes() / f"{net.sha256[:12]}-{data.digest[:12]}-{chosen[:6]}"
 
 
@@ -404,6 +406,7 @@ def index_steps(
         "output": net.output,
         "data_digest": data.digest,
         "data_name": data.name,
+        "data_source": data.source,
         "names": list(data.names),
         "layers": list(names),
         "shapes": [list(layer.shape) for layer in chosen],
@@ -439,7 +442,7 @@ def _table(folder: Path, about: dict, layers: Sequence[Layer]) -> Any:
         unfinished = folder / f"{ABOUT}.part"
         unfinished.write_text(json.dumps(about, ensure_ascii=False), "utf-8")
         os.replace(unfinished, folder / ABOUT)
-    elif known != about:
+    elif any(known[key] != about[key] for key in ("net_sha256", "output", "data_digest", "layers", "total")):
         raise BadIndex(
             f"The folder {folder.name} holds another index, of {known['data_name']} by {known['net_name']}; "
             "remove it, or give another folder."

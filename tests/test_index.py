@@ -475,6 +475,29 @@ def test_pictures_that_have_changed_are_noticed(tiny):
     assert fresh.done == COUNT + 2
 
 
+def test_other_pictures_in_a_folder_of_the_same_name_are_no_change(tiny, tmp_path):
+    for name, count in (("a", 2), ("b", 3)):
+        (tmp_path / name / "set").mkdir(parents=True)
+        for number in range(count):
+            (tmp_path / name / "set" / f"{number}.png").write_bytes(image.to_png(small.picture(seed=number)))
+    last(index_steps(tiny, find(tmp_path / "a" / "set")))
+    assert open_index(tiny, find(tmp_path / "b" / "set")) is None
+    (tmp_path / "a" / "set" / "0.png").unlink()
+    assert "2 pictures then, 1 now" in open_index(tiny, find(tmp_path / "a" / "set")).stale
+    (tmp_path / "b" / "set").rename(tmp_path / "c")
+    assert open_index(tiny, find(tmp_path / "c")) is None
+
+
+def test_pictures_that_were_moved_are_still_the_same(tiny, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0.png").write_bytes(image.to_png(small.picture()))
+    last(index_steps(tiny, find(tmp_path / "a")))
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = find(tmp_path / "b")
+    assert open_index(tiny, moved).stale == ""
+    assert last(index_steps(tiny, moved)).complete
+
+
 def test_a_network_that_has_changed_is_noticed(tiny, tmp_path):
     made(tiny, set_of())
     weights = {name: value * 2 for name, value in small.tiny_weights().items()}
