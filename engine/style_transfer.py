@@ -24,7 +24,7 @@ from engine.net import Net
 from engine.regions import masks
 from engine.step import Step, last
 from engine.texture import move_of, paper_of
-from engine.tiles import Part, Tally, tiled
+from engine.tiles import Part, Tally, has_bfloat16, tiled
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from engine.optimize import Climb
 
 STARTS = ("recoloured", "picture", "noise")
+PRECISIONS = ("float32", "bfloat16")
 COLOURS = ("of the style", "luminance", "histogram")
 LARGEST = 4096  # pixels along the longest side
 TILE = 768  # pixels a side of what is worked out at once
@@ -61,6 +62,7 @@ def style_transfer(
     canvas: str = "waves",
     move: str = "adam",
     tile: int = TILE,
+    precision: str = "float32",
     seed: int = 0,
 ) -> Climb:
     """The picture, painted as the style.
@@ -80,7 +82,8 @@ def style_transfer(
     weight of what DeepDream climbs, the energy of `dream_layer` (by default the content layer), as a share of the
     picture's own. start: one of STARTS; "recoloured" is the picture with the style's mean colours and their covariance.
     canvas: "waves" or "pixels". move: "adam" or "lbfgs". tile: a larger picture is worked out by tiles of so many
-    pixels a side, in bounded memory (engine/tiles.py). seed: of the noise.
+    pixels a side, in bounded memory (engine/tiles.py). precision: one of PRECISIONS, of the net's numbers. seed: of the
+    noise.
     Returns Climb; its scores are the weighed distances in percent, below 0.
     Raises UnknownLayer, NoGradient, NotAPicture, ValueError.
     """
@@ -103,6 +106,7 @@ def style_transfer_steps(
     canvas: str = "waves",
     move: str = "adam",
     tile: int = TILE,
+    precision: str = "float32",
     seed: int = 0,
     resume: Climb | None = None,
     **knobs: Any,
@@ -110,13 +114,15 @@ def style_transfer_steps(
     """`style_transfer`, a Step with a Climb after each; resume: go on from one of the same run."""
     from engine import optimize
 
-    for value, allowed in ((colours, COLOURS), (start, STARTS)):
+    for value, allowed in ((colours, COLOURS), (start, STARTS), (precision, PRECISIONS)):
         if value not in allowed:
             raise ValueError(f"{value!r} is none of {', '.join(allowed)}.")
     if not 1 <= size <= LARGEST or tile < 1:
         raise ValueError(
             f"A picture of {size} pixels cannot be painted by tiles of {tile}; 1 to {LARGEST} can, by any."
         )
+    if precision == "bfloat16" and not has_bfloat16():
+        raise ValueError("This processor has no arithmetic for bfloat16: choose float32.")
     if picture is not None:
         (image,) = opened(picture)
     if knobs.get("regions"):
@@ -139,7 +145,7 @@ def style_transfer_steps(
         content = scaled(subject, side, least=1, multiple=multiple(net))
         shape = content.shape[:2]
         seen = np.broadcast_to((content @ pictures.LUMA)[..., None], content.shape) if grey else content
-        target = tiled(net, wanted(net, seen, styles, side, tile=tile, **knobs), tile)
+        target = tiled(net, wanted(net, seen, styles, side, tile=tile, **knobs), tile, half=precision == "bfloat16")
         paper, keep = paper_of(canvas, shape, 1 if grey else net.channels)
         if climb is None or climb.pixels.shape[1:3] != shape:
             pixels = (

@@ -79,19 +79,20 @@ def at_once(tally: Tally) -> Target:
     return Target(tally.names, tally.value, tally.title, tally.unit)
 
 
-def tiled(net: Net, tally: Tally, tile: int) -> Target:
+def tiled(net: Net, tally: Tally, tile: int, *, half: bool = False) -> Target:
     """The same number as a Target that reads the graph's input: tile by tile, where that is larger than one.
 
-    tile: pixels a side, at most, without what is seen around it. The value raises ValueError where a picture is larger
-    and a layer's places see all of it.
+    tile: pixels a side, at most, without what is seen around it. half: the net computes in bfloat16 where torch holds
+    that to be safe (its autocast), and the sums stay in float32; quicker only where `has_bfloat16`. The value raises
+    ValueError where a picture is larger than a tile and a layer's places see all of it.
     """
     source = net.graph.input
 
     def value(values: Mapping[str, Any]) -> Any:
         x = values[source]
         if max(x.shape[2:]) <= tile:
-            return tally.value(net.twin(None, tally.names, start={source: x}))
-        return tally.score(_summed(net, tally, x, tile))
+            return tally.value(_computed(net, tally.names, x, half))
+        return tally.score(_summed(net, tally, x, tile, half))
 
     return Target((source,), value, tally.title, tally.unit)
 
@@ -111,7 +112,24 @@ def measured(net: Net, names: Sequence[str], sums: Sums, x: torch.Tensor, tile: 
         return _added(net, names, sums, x, windows(net, names, tuple(x.shape[2:]), tile), {})
 
 
-def _summed(net: Net, tally: Tally, x: torch.Tensor, tile: int) -> tuple[torch.Tensor, ...]:
+def has_bfloat16() -> bool:
+    """Whether this processor computes in bfloat16, as torch reports it; others imitate it, slowly."""
+    import torch
+
+    checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(check() for check in checks if check is not None)
+
+
+def _computed(net: Net, names: Sequence[str], x: torch.Tensor, half: bool) -> dict[str, torch.Tensor]:
+    """The layers' values in float32, for what the graph takes in."""
+    import torch
+
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        values = net.twin(None, names, start={net.graph.input: x})
+    return {name: value.float() for name, value in values.items()} if half else values
+
+
+def _summed(net: Net, tally: Tally, x: torch.Tensor, tile: int, half: bool) -> tuple[torch.Tensor, ...]:
     """The tally's sums over a whole picture, with their gradient."""
     import torch
     from torch.autograd.function import once_differentiable
@@ -123,7 +141,7 @@ def _summed(net: Net, tally: Tally, x: torch.Tensor, tile: int) -> tuple[torch.T
         def forward(ctx, x):
             ctx.save_for_backward(x)
             ctx.whole = {}
-            return tuple(_added(net, tally.names, tally.sums, x, plan, ctx.whole))
+            return tuple(_added(net, tally.names, tally.sums, x, plan, ctx.whole, half))
 
         @staticmethod
         @once_differentiable
@@ -133,7 +151,7 @@ def _summed(net: Net, tally: Tally, x: torch.Tensor, tile: int) -> tuple[torch.T
             for window in plan:
                 piece = _piece(x, window).requires_grad_()
                 with torch.enable_grad():
-                    sums = tally.sums(*_seen(net, tally.names, piece, window, ctx.whole))
+                    sums = tally.sums(*_seen(net, tally.names, piece, window, ctx.whole, half))
                 moved = [(total, up) for total, up in zip(sums, upstream, strict=True) if total.requires_grad]
                 (found,) = torch.autograd.grad([total for total, _ in moved], piece, [up for _, up in moved])
                 gradient[:, :, window.rows.seen, window.cols.seen] += found
@@ -143,12 +161,12 @@ def _summed(net: Net, tally: Tally, x: torch.Tensor, tile: int) -> tuple[torch.T
 
 
 def _added(
-    net: Net, names: Sequence[str], sums: Sums, x: torch.Tensor, plan: list[Window], whole: dict
+    net: Net, names: Sequence[str], sums: Sums, x: torch.Tensor, plan: list[Window], whole: dict, half: bool = False
 ) -> list[torch.Tensor]:
     """The sums of all tiles. whole: see `_seen`."""
     totals: list[torch.Tensor] = []
     for window in reversed(plan):
-        found = sums(*_seen(net, names, _piece(x, window), window, whole))
+        found = sums(*_seen(net, names, _piece(x, window), window, whole, half))
         totals = [a + b for a, b in zip(totals, found, strict=True)] if totals else list(found)
     return totals
 
@@ -219,13 +237,13 @@ def _piece(x: torch.Tensor, window: Window) -> torch.Tensor:
 
 
 def _seen(
-    net: Net, names: Sequence[str], piece: torch.Tensor, window: Window, whole: dict[str, tuple[int, int]]
+    net: Net, names: Sequence[str], piece: torch.Tensor, window: Window, whole: dict[str, tuple[int, int]], half: bool
 ) -> tuple[dict[str, torch.Tensor], dict[str, Part]]:
     """The places of a tile that count, of each layer, and which they are.
 
     whole: the maps' sizes, which nothing tells before the last tile has been seen; so that one comes first.
     """
-    values, parts = net.twin(None, names, start={net.graph.input: piece}), {}
+    values, parts = _computed(net, names, piece, half), {}
     for name in names:
         (rows, rows_of_all), (cols, cols_of_all) = (
             span.places(stride, found)

@@ -17,7 +17,7 @@ from engine import optimize
 from engine.gram import features, looked, texture_tally
 from engine.net import Net
 from engine.style_transfer import resemblance, strength, style_transfer, style_transfer_steps, wanted
-from engine.tiles import Part, at_once, tiled, windows
+from engine.tiles import Part, at_once, has_bfloat16, tiled, windows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PROJECT = Path(__file__).parent.parent
@@ -136,6 +136,36 @@ def test_a_layer_that_sees_everything_cannot_be_cut(tiny):
     tally = strength("logits")
     with pytest.raises(ValueError, match=r"^Each place of layer logits sees the whole picture.*smaller picture\.$"):
         climbed(tiny, tiled(tiny, tally, 6), nets.picture((12, 16)))
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="this processor has no bfloat16")
+def test_bfloat16_paints_alike(imagenette):
+    given = nets.picture((96, 128)), nets.picture((64, 64), seed=1)
+    exact, found = (
+        style_transfer(imagenette, *given, size=128, steps=10, precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    assert found.scores[-1, 0] == pytest.approx(exact.scores[-1, 0], rel=0.2)
+
+
+@pytest.mark.parametrize("tile", [256, 48], ids=["at once", "by tiles"])
+def test_the_gradient_in_bfloat16_points_the_same_way(imagenette, tile):
+    """Everywhere: a processor that has none imitates it. The layers' values have 8 bits, the sums 24."""
+    size = (96, 128)
+    tally = wanted(imagenette, nets.picture(size), [nets.picture((64, 64), seed=1)], 96)
+    (value, exact), (other, found) = (
+        climbed(imagenette, tiled(imagenette, tally, tile, half=half), nets.picture(size, seed=3))
+        for half in (False, True)
+    )
+    assert other != value
+    assert other == pytest.approx(value, rel=0.02)
+    assert float(torch.cosine_similarity(found.flatten(), exact.flatten(), 0)) > 0.98
+
+
+def test_bfloat16_is_refused_where_there_is_none(tiny, monkeypatch):
+    monkeypatch.setattr("engine.style_transfer.has_bfloat16", lambda: False)
+    with pytest.raises(ValueError, match="no arithmetic for bfloat16: choose float32"):
+        style_transfer(tiny, nets.picture((30, 40)), nets.picture((40, 40)), precision="bfloat16")
 
 
 # A run of them --------------------------------------------------------------------------------------------------------

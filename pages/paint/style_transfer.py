@@ -11,8 +11,17 @@ from engine import brushwork, image, regions, samples
 from engine.gram import scaled, scales
 from engine.image import NotAPicture
 from engine.net import UnknownLayer
-from engine.style_transfer import COLOURS, LARGEST, STARTS, named, style_transfer, style_transfer_steps
+from engine.style_transfer import (
+    COLOURS,
+    LARGEST,
+    PRECISIONS,
+    STARTS,
+    named,
+    style_transfer,
+    style_transfer_steps,
+)
 from engine.texture import CANVASES, MOVES
+from engine.tiles import has_bfloat16
 from ui import controls, frame, studio
 
 OWN = "one of your own"
@@ -123,6 +132,8 @@ with st.expander("A second style, where, layers, and how it is changed", icon=":
         knobs["seed"] = controls.number("Seed", "seed", 0, 9999, 0, width=110)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         knobs["variation"] = controls.slider("Total variation", 0.0, 10.0, 0.0, 0.1, key="variation", width=220)
+        if has_bfloat16():
+            knobs["precision"] = controls.choice("Numbers", "precision", list(PRECISIONS))
         knobs["dream"] = controls.slider("Dream", 0.0, 1.0, 0.0, 0.01, key="dream", width=220)
 
 try:
