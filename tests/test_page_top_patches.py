@@ -26,7 +26,7 @@ def found(home):  # noqa: F811
 
 def test_a_units_patches_are_the_engines(found):
     net, index = found
-    at = opened("top_patches", net="digits", lens_layer="relu2", unit=7, top=12, steps=2)
+    at = opened("top_patches", net="digits", layer="relu2", unit=7, top=12, steps=2)
     assert fine(at)
     expected = cut_out(net, index, "relu2", channel=7, count=12).table
     (table,) = patches(at)
@@ -38,7 +38,7 @@ def test_a_units_patches_are_the_engines(found):
 
 def test_the_opened_picture_has_the_field_drawn(found):
     net, index = found
-    at = opened("top_patches", net="digits", lens_layer="relu4", unit=3, rank=4, steps=2)
+    at = opened("top_patches", net="digits", layer="relu4", unit=3, rank=4, steps=2)
     assert fine(at)
     row = cut_out(net, index, "relu4", channel=3, count=9).table.iloc[3]
     assert any(
@@ -54,7 +54,7 @@ def test_the_opened_picture_has_the_field_drawn(found):
 
 def test_the_picture_can_be_taken_along(found):
     net, index = found
-    at = opened("top_patches", net="digits", lens_layer="relu4", unit=3, rank=2, steps=2)
+    at = opened("top_patches", net="digits", layer="relu4", unit=3, rank=2, steps=2)
     number = int(cut_out(net, index, "relu4", channel=3, count=9).table.id[1])
     at.button(key="take").click()
     assert fine(run(at))
@@ -65,7 +65,7 @@ def test_the_picture_can_be_taken_along(found):
 
 def test_a_whole_layer_is_a_page_of_rows(found):
     net, index = found
-    at = opened("top_patches", net="digits", view="whole layer", lens_layer="relu5")
+    at = opened("top_patches", net="digits", view="whole layer", layer="relu5")
     assert fine(at)
     sheets = patches(at)
     assert [sorted(set(sheet["channel"])) for sheet in sheets] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
@@ -78,7 +78,7 @@ def test_a_whole_layer_is_a_page_of_rows(found):
 
 
 def test_logits_have_the_whole_picture(found):
-    at = opened("top_patches", net="digits", lens_layer="logits", unit=4, steps=2)
+    at = opened("top_patches", net="digits", layer="logits", unit=4, steps=2)
     assert fine(at)
     assert any("sees the whole picture" in each.value for each in at.caption)
     assert any("logits is not rectified" in each.value for each in at.caption), "and what firing means is said"

@@ -20,7 +20,7 @@ def planted(home, folder):  # noqa: F811
     """A network of the user's with planted units, and an index of the planted pictures: what a link asks for."""
     net = planted_net(home / "networks" / "planted_units.onnx")
     index.index(net, dataset.find(folder), layers=("relu", "logits"))
-    return {"net": "planted_units", "data": "folder or file", "path": folder, "lens_layer": "relu"}
+    return {"net": "planted_units", "data": "folder or file", "path": folder, "layer": "relu"}
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_filters_and_orders(planted):
 
 
 def test_a_layer_that_is_not_rectified_says_what_firing_means(planted):
-    at = opened("units", **planted | {"lens_layer": "logits"})
+    at = opened("units", **planted | {"layer": "logits"})
     assert fine(at)
     assert any("logits is not rectified" in each.value for each in at.info)
     assert "Rare" not in metrics(at)
@@ -85,12 +85,12 @@ def test_the_chosen_unit_is_told_of(planted):
     assert "**Channel 4**: usual" in [each.value for each in at.markdown]
     assert any("Selective for “green” by 1.00. Most like channel 7" in each.value for each in at.caption)
     links = [each.proto.query_string for each in at.get("page_link")]
-    assert any("lens_layer=relu" in link and "unit=4" in link for link in links), "to its top patches"
+    assert any("layer=relu" in link and "unit=4" in link for link in links), "to its top patches"
     assert any("about=unit" in link and "unit=4" in link for link in links), "to its maximum"
 
 
 def test_on_digits_the_points_are_the_engines(given):
-    at = opened("units", net="digits", lens_layer="relu4")
+    at = opened("units", net="digits", layer="relu4")
     assert fine(at)
     found = units(at.session_state["scene"].net, "digits", "relu4")
     table = pd.read_csv(io.BytesIO(given["units.csv"].encode()))

@@ -89,7 +89,8 @@ def defaults(page: str, net: str) -> AppTest:
 
 def short(page: str) -> dict[str, int]:
     """What lets a page that makes pictures, or lays them out, do so in few steps."""
-    return {"steps": 3} if PAGES[page].path.parent.name in ("imagine", "paint") or page == "map" else {}
+    makes = PAGES[page].path.parent.name in ("imagine", "paint") or page in ("map", "top_patches")
+    return {"steps": 3} if makes else {}
 
 
 COARSE = {"patch": 80, "stride": 80, "steps": 3}  # four positions of a patch on the larger network: soon done

@@ -42,13 +42,21 @@ def layer(
         st.info("This network has no layer that this page can show.")
         st.stop()
     default = default if default in names else names[-1]
-    if st.session_state.get(key) not in names:  # another network was chosen
-        st.session_state.pop(key, None)
+    # A layer that this page or this network does not have is kept for when one comes back to where it was chosen.
+    elsewhere = f"{key}_elsewhere"
+    if st.session_state.get(key) not in names and (left := st.session_state.pop(key, None)):
+        st.session_state.setdefault(elsewhere, left)
+    if st.session_state.get(elsewhere) in names and key not in st.query_params:
+        st.session_state[key] = st.session_state.pop(elsewhere)
     chart = f"map_{key}"
+
+    def chosen() -> None:
+        st.session_state.pop(elsewhere, None)
 
     def choose(point: dict) -> None:
         if point["layer"] in names:
             st.session_state[key] = point["layer"]
+            chosen()
 
     picked = st.session_state.get(key) or (st.query_params.get(key) if st.query_params.get(key) in names else default)
     clickable(
@@ -60,7 +68,8 @@ def layer(
         width="stretch",
     )
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        name = st.selectbox("Layer", names, names.index(default), key=key, bind="query-params", width=320)
+        look = {"key": key, "bind": "query-params", "width": 320}
+        name = st.selectbox("Layer", names, names.index(default), on_change=chosen, **look)
         found = net.layer(name)
         st.caption(describe(found))
     return name

@@ -131,7 +131,7 @@ def real_ones() -> None:
     )
     if where.get("row") is not None:
         st.caption("They are the channel's, wherever in a picture it is at its highest, not this one neuron's.")
-    frame.onward("look", "top_patches", "These patches, and their pictures", lens_layer=layer, unit=channel)
+    frame.onward("look", "top_patches", "These patches, and their pictures", layer=layer, unit=channel)
 
 
 def top_patches(layer: str, channel: int, channels: int, count: int) -> Patches | None:

@@ -29,7 +29,6 @@ index = lens.index(scene)
 with_map = [name for name in index.layers if net.layer(name).has_map]
 name = controls.layer(
     net,
-    "lens_layer",
     able=lambda layer: layer.name in index.layers,
     default=with_map[-1] if with_map else index.layers[-1],
 )
@@ -102,7 +101,7 @@ def one_unit(channel: int, count: int, place: int) -> None:
     elif about.maximum <= 0:
         st.info(f"Channel {channel} never fires on these pictures: where it is 0 everywhere, no patch is its top one.")
     with st.container(horizontal=True, gap="medium"):
-        frame.onward("look", "units", "How does it compare?", lens_layer=name, unit=channel, **gallery.same_set())
+        frame.onward("look", "units", "How does it compare?", layer=name, unit=channel, **gallery.same_set())
         frame.onward("imagine", "maximize", "Make its picture in full", about="unit", layer=name, unit=channel)
     foot(found, {"channel": channel, "count": count})
     with made:
@@ -213,7 +212,7 @@ def whole_layer() -> None:
     if strange := meaning(net, name):
         st.caption(strange)
     with st.container(horizontal=True, gap="medium"):
-        frame.onward("look", "units", "Which are dead, rare, alike?", lens_layer=name, **gallery.same_set())
+        frame.onward("look", "units", "Which are dead, rare, alike?", layer=name, **gallery.same_set())
         frame.onward("imagine", "maximize", "Pictures made for all of them", view="all channels of a layer", layer=name)
     foot(found, knobs)
 

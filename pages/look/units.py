@@ -34,7 +34,6 @@ index = lens.index(scene)
 with_map = [name for name in index.layers if net.layer(name).has_map]
 layer = controls.layer(
     net,
-    "lens_layer",
     able=lambda found: found.name in index.layers,
     default=with_map[-1] if with_map else index.layers[-1],
 )
@@ -200,7 +199,7 @@ with right:
     if about.twin >= 0:
         parts.append(f"Most like channel {about.twin} ({about.likeness:.2f}).")
     st.caption(" ".join(parts))
-    link = {"lens_layer": layer, "unit": unit, **gallery.same_set()}
+    link = {"layer": layer, "unit": unit, **gallery.same_set()}
     frame.onward("look", "top_patches", "Its top patches, and their pictures", **link)
     frame.onward("imagine", "maximize", "The picture made to excite it", about="unit", layer=layer, unit=unit)
 
