@@ -13,6 +13,7 @@ from test_pages import charts, chosen, code, fine, home, opened, run, scene, tab
 from engine import confusion, dataset
 from engine.__main__ import main as engine
 from engine.index import open_index
+from ui import charts as drawing
 from ui import frame
 
 
@@ -137,3 +138,37 @@ def test_a_link_to_a_cell():
     assert (chosen(at, "is"), chosen(at, "taken")) == ("4", "9")
     at = opened("confusion", net="digits", **{"is": "four", "taken": ""})
     assert fine(at)
+
+
+# How it is drawn ------------------------------------------------------------------------------------------------------
+
+COUNTS = np.array([[90, 10, 0], [1, 0, 2999]])
+
+
+def drawn(**more) -> dict:
+    return drawing.confusion(COUNTS, ["a", "quo'te"], ["a", "b", "quo'te"], [0, 2], name="cell", **more).to_dict()
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_the_colours_are_for_the_mistakes_alone(shares):
+    spec = drawn(shares=shares, chosen=(1, 0))
+    (rows,) = spec["datasets"].values()
+    assert [row["right"] for row in rows] == [True, False, False, False, False, True]
+    assert [row["text"] for row in rows] == (
+        ["90", "10", "", "<1", "", "100"] if shares else ["90", "10", "", "1", "", "3.0k"]
+    )
+    (coloured,) = (part for part in spec["layer"] if "scale" in part["encoding"].get("color", {}))
+    assert coloured["encoding"]["color"]["scale"]["domain"] == [0, 10.0]
+    assert coloured["transform"] == [{"filter": "!datum.right && datum.pictures > 0"}]
+    assert any("datum.row == 1 && datum.column == 0" in str(part.get("transform")) for part in spec["layer"])
+
+
+def test_no_mistakes_need_no_scale():
+    spec = drawing.confusion(np.eye(2, dtype=int), ["a", "b"], ["a", "b"], [0, 1], shares=False, name="cell").to_dict()
+    (coloured,) = (part for part in spec["layer"] if "scale" in part["encoding"].get("color", {}))
+    assert coloured["encoding"]["color"]["legend"] is None
+
+
+@pytest.mark.parametrize(("value", "text"), [(0, ""), (7, "7"), (999, "999"), (1000, "1.0k"), (12345, "12k")])
+def test_numbers_in_cells_are_short(value, text):
+    assert drawing._short(value, False) == text

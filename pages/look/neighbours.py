@@ -258,6 +258,11 @@ def by_lance(step: Step | None, complete: bool) -> None:
             help=f"Share of the {found.count} nearest that it finds, mean over {found.asked} pictures drawn by lot.",
             width="content",
         )
+    quick = neighbours.approximate(index.table, index.column(layer), query, count=COUNT + 1, measure=measure)
+    exact = table.id.to_numpy()[nearest_others(features, query, own, count=COUNT, measure=measure).rows]
+    st.caption(
+        f"Of the {len(exact)} nearest to the network that are shown above, it finds {np.isin(exact, quick).sum()}."
+    )
 
 
 if len(table) > neighbours.MANY and index.complete:
