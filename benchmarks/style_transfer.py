@@ -44,7 +44,7 @@ def compare(pair: Pair, rounds: int) -> Iterator[tuple[str, Comparison]]:
 
 
 def _ours(pair: Pair, content: np.ndarray, style: np.ndarray) -> np.ndarray:
-    how = {"size": SIZE, "steps": STEPS, "stages": 1, "canvas": "pixels", "move": "lbfgs"}
+    how = {"size": SIZE, "steps": STEPS, "stages": 1, "start": "picture", "canvas": "pixels", "move": "lbfgs"}
     return style_transfer(pair.net, content, style, **how).picture
 
 

@@ -155,7 +155,7 @@ if where != next(iter(places)):
     with st.expander("Where each style goes: white", icon=":material/format_paint:"):
         for index, column in enumerate(controls.panels(len(shown or []))):
             with column:
-                studio.still(scaled(shown[index][..., None], 308, least=1))
+                studio.still(0.08 + 0.84 * scaled(shown[index][..., None], 308, least=1))  # seen on any ground
 job = studio.make(
     net,
     "style_transfer",
