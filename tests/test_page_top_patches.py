@@ -73,8 +73,8 @@ def test_a_whole_layer_is_a_page_of_rows(found):
     written = [value for sheet in sheets for value in sheet["activation"]]
     assert written == [f"{value:.4g}" for value in expected.value]
     heads = [table["head"] for chart in charts(at) for table in tables(chart) if "head" in table]
-    fires = index.units("relu5").pictures
-    assert heads[0][0] == f"channel 0 · fires on {fires[0]:.0%} of the pictures"
+    fires = index.units("relu5").positions
+    assert heads[0][0] == f"channel 0 · fires at {fires[0]:.1%} of all positions"
 
 
 def test_logits_have_the_whole_picture(found):

@@ -562,8 +562,8 @@ def ranked(
         )
         .add_params(hover, alt.selection_point(name=name, fields=[key], empty=False))
     )
-    marker = alt.Chart(data[data[key] == chosen]).mark_point(shape="triangle-up", size=70, filled=True, color=ACCENT)
-    marker = marker.encode(x=across, y=alt.value(height), yOffset=alt.value(6)) if len(data) else marker
+    look = {"shape": "triangle-up", "size": 70, "filled": True, "color": ACCENT, "opacity": 1}
+    marker = alt.Chart(data[data[key] == chosen]).mark_point(**look, yOffset=8).encode(x=across, y=alt.YDatum(0))
     return alt.layer(bars, marker).properties(width="container", height=height)
 
 

@@ -109,19 +109,21 @@ def one_unit(channel: int, count: int, place: int) -> None:
 
 
 def said_of_patches(rows) -> str:
-    """What the pictures are, and what it means where the unit sees more than them."""
+    """What the pictures are, and how much of them a patch is."""
     labels = Counter(label for label in rows.label if label)
     told = ", ".join(f"“{label}” ({count})" for label, count in labels.most_common(4))
+    return (f"Labels: {told}. " if told else "") + size_of_patches(rows)
+
+
+def size_of_patches(rows) -> str:
+    """How much a unit sees, and what is grey."""
+    if net.layer(name).receptive_field.stride == (0, 0):
+        return "A unit of this layer sees the whole picture."
     high, wide = net.input_size
     first = rows.iloc[0]
-    size = (first.bottom - first.top, first.right - first.left)
-    grey = (rows.top < 0).any() or (rows.left < 0).any() or (rows.bottom > high).any() or (rows.right > wide).any()
-    parts = [f"Labels: {told}." if told else "", f"Each unit sees {size[0]} × {size[1]} pixels."]
-    if net.layer(name).receptive_field.stride == (0, 0):
-        parts[1] = "A unit of this layer sees the whole picture."
-    elif grey:
-        parts.append("Grey is padding, beyond the picture's edge.")
-    return " ".join(filter(None, parts))
+    grey = (rows.top < 0) | (rows.left < 0) | (rows.bottom > high) | (rows.right > wide)
+    said = f"Each unit sees {first.bottom - first.top} × {first.right - first.left} pixels."
+    return said + (" Grey is padding, beyond the picture's edge." if grey.any() else "")
 
 
 def opened(found: Patches, channel: int, place: int) -> None:
@@ -207,7 +209,7 @@ def whole_layer() -> None:
             rows(Patches(found.pixels[some], found.table[some].reset_index(drop=True)), part, each)
     st.caption(
         "A row is a channel, its strongest patches from left to right, at most one of each picture. A click opens it. "
-        + said_of_patches(found.table)
+        + size_of_patches(found.table)
     )
     if strange := meaning(net, name):
         st.caption(strange)
@@ -218,7 +220,11 @@ def whole_layer() -> None:
 
 
 def rows(found: Patches, part: range, each: int) -> None:
-    heads = [f"channel {k} · fires on {table.pictures[k]:.0%} of the pictures" for k in part]
+    about = table.iloc[part.start : part.stop]
+    if meaning(net, name):
+        heads = [f"channel {row.channel} · mean {row.mean:.3g}" for row in about.itertuples()]
+    else:
+        heads = [f"channel {row.channel} · fires at {row.positions:.1%} of all positions" for row in about.itertuples()]
     controls.clickable(
         charts.patches(
             list(shown(found.pixels)),
