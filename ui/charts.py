@@ -509,7 +509,7 @@ def points(
     key, there = data.columns[0], [kind for kind in colours if (data.kind == kind).any()]
     scale = alt.Scale(domain=there, range=[colours[kind] for kind in there])
     place = {
-        "x": alt.X(f"{x}:Q", title=titles[0], axis=alt.Axis(format=".3~g", tickCount=5)),
+        "x": alt.X(f"{x}:Q", title=titles[0], scale=alt.Scale(zero=False), axis=alt.Axis(format=".3~g", tickCount=5)),
         "y": alt.Y(f"{y}:Q", title=titles[1], axis=alt.Axis(format=".3~g", tickCount=5)),
     }
     hover = alt.selection_point(name=f"hover_{name}", on="pointerover", empty=False, clear="pointerout", fields=[key])
