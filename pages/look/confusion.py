@@ -83,8 +83,8 @@ most = confusion.pairs(matrix)
 if judged and len(most):
     a, b = most[0]
     st.markdown(
-        f"Mixed up most: **{classes[a]}** and **{classes[b]}**, {matrix[a, b]} pictures of the one and "
-        f"{matrix[b, a]} of the other."
+        f"Mixed up most: **{classes[a]}** and **{classes[b]}** ({classes[a]} taken for {classes[b]}: {matrix[a, b]:,}; "
+        f"the other way: {matrix[b, a]:,})"
     )
 if judged and not coded.wrong.any():
     st.caption("Nothing is mixed up here. Lookalikes, below, show what comes nearest to it.")

@@ -54,9 +54,24 @@ reading = jobs.run(device, "pixels", index.key, lambda: pixel_steps(index, net))
 # Show -----------------------------------------------------------------------------------------------------------------
 
 
+@st.cache_data(hash_funcs=lens.HASHES, max_entries=64, show_spinner=False)
+def near_of(
+    index: Index,
+    name: str,
+    layer: str,
+    rows: int,
+    digest: str,
+    own: int | None,
+    measure: str,
+    _space: np.ndarray,
+    _query: np.ndarray,
+) -> neighbours.Nearest:
+    return nearest_others(_space, _query, own, count=COUNT, measure=measure)
+
+
 def found_in(name: str, space: np.ndarray, query: np.ndarray) -> None:
     """The nearest pictures of a space, and how many of them are of the same class."""
-    near = nearest_others(space, query, own, count=COUNT, measure=measure)
+    near = near_of(index, name, layer, len(space), image.digest(query), own, measure, space, query)
     gallery.show(
         index,
         net,
@@ -145,9 +160,11 @@ def by_pixels(step: Step | None, complete: bool) -> None:
         st.skeleton(height=charts.PANEL + 120)
         return
     space = step.result
+    if not complete:  # of twice as many each time, so that looking on takes little from the reading
+        space = space[: 1 << (len(space).bit_length() - 1)]
     found_in("pixels", space, small(scene.pixels) if own is None else small_of(space))
     if not complete:
-        st.caption(f"Of the {len(space):,} pictures that have been read so far.")
+        st.caption(f"Of the first {len(space):,} pictures; the others are still being read.")
 
 
 def small_of(space: np.ndarray) -> np.ndarray:
