@@ -92,6 +92,11 @@ function load(map, sprite) {
     }
     draw(map);
   };
+  image.onerror = () => setTimeout(() => { // it goes away while a run of the page is broken off, and comes back
+    if (map.spriteUrl !== sprite.url) return;
+    map.spriteUrl = null;
+    load(map, sprite);
+  }, 1000);
   // Streamlit serves it beside the app, and pages are one level deep.
   image.src = sprite.url.startsWith("/") ? new URL(sprite.url.slice(1), location.href).href : sprite.url;
 }
