@@ -28,7 +28,7 @@ from engine.target import Target, asked, class_probability, class_score
 if TYPE_CHECKING:
     from engine.optimize import Climb
 
-STARTS = ("mean", "picture")
+STARTS = ("picture", "mean")
 
 
 def maximize_code(
@@ -36,22 +36,24 @@ def maximize_code(
     image: np.ndarray,
     target: Target | int,
     *,
-    start: str = "mean",
+    start: str = "picture",
     number: str = "logit",
-    steps: int = 100,
-    rate: float = 0.02,
+    steps: int = 24,
+    rate: float = 0.01,
     decay: float = 0.01,
-    smooth: float = 0.0,
-    jitter: float = 8.0,
+    smooth: float = 0.3,
+    jitter: float = 0.0,
     seed: int = 0,
 ) -> Climb:
     """A picture that raises a class's score, a channel, one neuron, or any other Target, and that a decoder can draw.
 
-    image: (H, W, C) pixels of the net's own size, whose code the run starts from if start is "picture"; otherwise not
-    looked at. start: one of STARTS; "mean" is the mean code of photographs, with a little noise. number: of a class,
-    one of NUMBERS. steps: of the climb. rate: Adam's, as a share of what a unit reaches on photographs. decay: share of
-    the way back to the mean code per step. smooth: standard deviation of a blur after each step, in cells of the code.
-    jitter: pixels of 224, at most, that the network is shown the picture aside by. seed: of the noise and of the views.
+    image: (H, W, C) pixels of the net's own size, whose code the run starts from if start is "picture", which only the
+    decoder's own network can say; otherwise not looked at. start: one of STARTS; "mean" is the mean code of
+    photographs, with a little noise. number: of a class, one of NUMBERS. steps: of the climb. Few are enough: the score
+    is soon there, and what comes after is farther and farther from a photograph. rate: Adam's, as a share of what a
+    unit reaches on photographs. decay: share of the way back to the mean code per step. smooth: standard deviation of a
+    blur after each step, in cells of the code. jitter: pixels of 224, at most, that the network is shown the picture
+    aside by. seed: of the noise and of the views.
     Returns Climb; its scores are those of the views during the climb, in the target's unit.
     Raises NoDecoder, UnknownClass, NoGradient, ValueError.
     """
@@ -64,13 +66,13 @@ def maximize_code_steps(
     image: np.ndarray,
     target: Target | int,
     *,
-    start: str = "mean",
+    start: str = "picture",
     number: str = "logit",
-    steps: int = 100,
-    rate: float = 0.02,
+    steps: int = 24,
+    rate: float = 0.01,
     decay: float = 0.01,
-    smooth: float = 0.0,
-    jitter: float = 8.0,
+    smooth: float = 0.3,
+    jitter: float = 0.0,
     seed: int = 0,
     resume: Climb | None = None,
 ) -> Iterator[Step]:
@@ -120,7 +122,7 @@ def beginning(net: Net, decoder: Decoder, image: np.ndarray, start: str, seed: i
     """(1, C, h, w): the code to begin with. Raises ValueError where there is no such start."""
     if start == "picture":
         if decoder.net_sha256 != net.sha256:
-            raise ValueError(f"{decoder.name} does not know what {net.name} says of a picture; start from the mean.")
+            raise ValueError(f'{decoder.name} does not know what {net.name} says of a picture; start from "mean".')
         return net.activations(net.batch(image), [decoder.layer])[decoder.layer]
     if start != "mean":
         raise ValueError(f"There is no start {start!r}; choose one of {', '.join(STARTS)}.")

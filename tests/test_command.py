@@ -35,8 +35,9 @@ METHODS = {name: method for name, method in command.methods().items() if name no
 
 
 @pytest.fixture(autouse=True)
-def _own_folder(cache):
-    """The user's networks and certificates take no part."""
+def _own_folder(cache, tiny):
+    """The user's networks and certificates take no part; methods that draw through a decoder find one for `tiny`."""
+    small.decoder(tiny, cache / "decoders")
 
 
 @pytest.fixture

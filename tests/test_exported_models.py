@@ -19,6 +19,7 @@ FOLDER = Path(__file__).parent.parent / "exported_models"
 SHARED = Path(os.environ.get("CONVOSCOPE_SHARED", FOLDER.parent.parent / "shared"))
 NETWORKS = sorted(FOLDER.glob("*.onnx"))
 STYLES = sorted(FOLDER.glob("styles/*.onnx"))  # which are no classifiers, and lie apart for that
+DECODERS = sorted((FOLDER / "decoders").glob("*.onnx"))
 
 
 def script(name: str):
@@ -44,13 +45,13 @@ def test_there_are_networks():
     assert NETWORKS
 
 
-@pytest.mark.parametrize("path", [*NETWORKS, *STYLES], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*NETWORKS, *STYLES, *DECODERS], ids=lambda path: path.stem)
 def test_every_file_is_listed_with_its_checksum_and_no_other(path):
     rows = re.findall(
         r"^\| `(\S+\.onnx)` \| ([\d,]+) \| `([0-9a-f]{64})` \|$", (FOLDER / "README.md").read_text("utf-8"), re.M
     )
     listed = {name: (int(size.replace(",", "")), digest) for name, size, digest in rows}
-    assert set(listed) == {path.relative_to(FOLDER).as_posix() for path in [*NETWORKS, *STYLES]}
+    assert set(listed) == {path.relative_to(FOLDER).as_posix() for path in [*NETWORKS, *STYLES, *DECODERS]}
     content = path.read_bytes()
     assert listed[path.relative_to(FOLDER).as_posix()] == (len(content), hashlib.sha256(content).hexdigest())
 

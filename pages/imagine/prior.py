@@ -40,21 +40,21 @@ def climb() -> None:
     where = controls.target(scene, kinds=("class", "unit", "direction", "margin"))
     number = NUMBERS[0]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        steps = controls.slider("Steps", 2, 300, 100, key="steps", width=220)
+        steps = controls.slider("Steps", 2, 200, 24, key="steps", width=220)
         seed = controls.number("Seed", "seed", 0, 9999, 0, width=110)
-        start = controls.one("Start from", "begin", list(STARTS), width=150) if own else STARTS[0]
+        start = controls.one("Start from", "begin", list(STARTS), width=150) if own else "mean"
         if set(where) == {"class"}:
             number = controls.choice("Climb the class's", "number", list(NUMBERS))
     folded = st.expander("The rules, one by one", icon=":material/tune:")
     with folded.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         told = "As a share of what a unit reaches on photographs."
-        rate = controls.slider("Step size", 0.001, 0.1, 0.02, 0.001, key="code_rate", width=190, help=told)
+        rate = controls.slider("Step size", 0.001, 0.1, 0.01, 0.001, key="code_rate", width=190, help=told)
         told = "Share of the way back to the mean code of photographs, each step."
         decay = controls.slider("Decay", 0.0, 0.2, 0.01, 0.005, key="code_decay", width=190, help=told)
         told = "Standard deviation of a blur after each step, in cells of the code: neighbours say alike."
-        smooth = controls.slider("Smooth, cells", 0.0, 2.0, 0.0, 0.1, key="code_smooth", width=190, help=told)
+        smooth = controls.slider("Smooth, cells", 0.0, 2.0, 0.3, 0.1, key="code_smooth", width=190, help=told)
         told = "How far the network's view is shifted at most, of a picture of 224."
-        jitter = controls.slider("Jitter, pixels", 0.0, 32.0, 8.0, 1.0, key="code_jitter", width=190, help=told)
+        jitter = controls.slider("Jitter, pixels", 0.0, 32.0, 0.0, 1.0, key="code_jitter", width=190, help=told)
     target = frame.aim(net, where)
     climbed = asked(net, target, class_score)
     knobs = {"start": start, "number": number, "steps": steps, "rate": rate, "decay": decay, "smooth": smooth}
