@@ -141,6 +141,8 @@ def one_of_each(net) -> dict[str, Callable[[], alt.Chart | alt.LayerChart]]:
         "matrix": lambda: charts.matrix(np.eye(3), ["a", "b", "c"], "rank correlation"),
         "dots": lambda: charts.dots(means(), x_title="share", bounds=(0, 1), rule=0.1),
         "bars": lambda: charts.bars([1.0, -2.0, 0.5], x="filter", y="bias", chosen=2),
+        "counts": lambda: charts.counts(["a", "b"], [3, 1], charts.kinds(2)),
+        "explained": lambda: charts.explained(np.array([0.5, 0.3, 0.1])),
         "groups": lambda: charts.groups(pd.DataFrame({"x": [0.1, 2.0], "y": [1.0, 0.0], "group": ["1", "2"]})),
     }
 
@@ -493,3 +495,20 @@ def test_dots_have_intervals_where_there_are_any():
     assert [row["value"] for row in compared[1]] == [0.1]
     assert points["encoding"]["color"]["scale"]["domain"] == ["x", "y"]
     assert {layer["encoding"]["x"]["scale"]["domain"][1] for layer, _ in spec.marks} == {1}
+
+
+def test_kinds_have_colours_of_their_own():
+    for count in (0, 1, 12, 40):
+        found = charts.kinds(count)
+        assert len(found) == len(set(found)) == count
+
+
+def test_counts_and_shares_are_what_was_given():
+    ((_, rows),) = Spec(charts.counts(["a", "b"], [3, 1], ["#123456", "#abcdef"])).of("bar")
+    assert rows == [
+        {"kind": "a", "pictures": 3, "colour": "#123456"},
+        {"kind": "b", "pictures": 1, "colour": "#abcdef"},
+    ]
+    ((_, rows),) = Spec(charts.explained(np.array([0.5, 0.3, 0.1]))).of("bar")
+    assert [row["together"] for row in rows] == [0.5, 0.8, 0.9]
+    assert [row["drawn"] for row in rows] == [True, True, False]
