@@ -131,6 +131,16 @@ def by_sign(rate: float) -> Move:
     return lambda x, gradient, memory: (x + rate * gradient.sign(), None)
 
 
+def by_length(rate: float) -> Move:
+    """x + rate · gradient, brought to an L2 norm of 1 in each picture."""
+
+    def move(x, gradient, memory):
+        size = gradient.flatten(1).norm(dim=1)[:, None, None, None]
+        return x + rate * gradient / size.clamp(min=1e-20), None
+
+    return move
+
+
 def by_adam(rate: float, decays: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8) -> Move:
     """Kingma & Ba 2014, arXiv:1412.6980, algorithm 1."""
 
@@ -190,6 +200,22 @@ def both(*keeps: Keep) -> Keep:
 def in_range(x: torch.Tensor, gradient: torch.Tensor, index: int) -> torch.Tensor:
     """Pixels stay pixels: clipped to [0, 1]."""
     return x.clamp(0, 1)
+
+
+def in_ball(centre: torch.Tensor, epsilon: float, norm: str) -> Keep:
+    """Pixels that are no farther than epsilon from `centre`, in "L∞" or "L2", and in [0, 1].
+
+    In L2 the range is kept first: from inside of it, the straight way back to the centre does not leave it.
+    """
+
+    def keep(x, gradient, index):
+        if norm == "L∞":
+            return torch.clamp(x, centre - epsilon, centre + epsilon).clamp(0, 1)
+        change = x.clamp(0, 1) - centre
+        size = change.flatten(1).norm(dim=1)[:, None, None, None]
+        return centre + change * (epsilon / size.clamp(min=1e-20)).clamp(max=1)
+
+    return keep
 
 
 def decayed(share: float, towards: torch.Tensor) -> Keep:

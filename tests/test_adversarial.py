@@ -1,0 +1,201 @@
+"""Does an attack stay in its ball after saving, do what its paper says where that can be worked out, and fool?"""
+
+from __future__ import annotations
+
+import nets
+import numpy as np
+import pytest
+
+from engine import image as pictures
+from engine.adversarial import (
+    AIMS,
+    METHODS,
+    NORMS,
+    adversarial,
+    adversarial_steps,
+    as_saved,
+    attack,
+    distances,
+    eight_bit,
+    log_probability,
+    margin,
+)
+from engine.net import Net, UnknownClass, softmax
+from engine.step import last
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def digits() -> Net:
+    return Net("exported_models/digits.onnx")
+
+
+@pytest.fixture(scope="module")
+def some(digits) -> tuple[np.ndarray, np.ndarray]:
+    """(20, 32, 32, 1) digits that the network has right, and their classes."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    small = np.repeat(found.images[:20, ..., None] / 16, 3, -1).astype(np.float32)
+    return np.stack([digits.view(each)[0] for each in small]), found.target[:20]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> tuple[Net, np.ndarray]:
+    """Three classes, each a plane: logits = W · (x - mean) / std + b; and the planes' (3, H, W, C) by pixel value."""
+    rng = np.random.default_rng(5)
+    weight = rng.normal(0, 0.05, (3, 3, *nets.SIZE))
+    net = nets.save(
+        nets.linear(weight, rng.normal(0, 0.1, 3), about=nets.ABOUT), tmp_path_factory.mktemp("nets") / "straight.onnx"
+    )
+    return net, (weight / np.array(nets.STD).reshape(1, 3, 1, 1)).transpose(0, 2, 3, 1)
+
+
+def middle() -> np.ndarray:
+    """A picture far from black and white, so that no step meets the range's end."""
+    return eight_bit(0.3 + 0.4 * nets.picture())
+
+
+# In the ball ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("method", ["PGD", "FGSM"])
+@pytest.mark.parametrize("aim", AIMS)
+def test_the_saved_picture_is_in_the_ball(tiny, picture, norm, method, aim):
+    epsilon = 6.4 / 255 if norm == "L∞" else 0.6
+    found = adversarial(tiny, picture, 2, aim=aim, method=method, norm=norm, epsilon=epsilon, steps=7).picture
+    back = pictures.load(pictures.to_png(found))
+    np.testing.assert_array_equal(back, found)  # what is handed out is what a PNG holds
+    far, length = (float(each[0]) for each in distances(back[None], eight_bit(picture)[None]))
+    assert (far if norm == "L∞" else length) <= epsilon + 1e-7
+    assert far > 0
+
+
+def test_rounding_never_leaves_the_ball():
+    rng = np.random.default_rng(0)
+    original = eight_bit(rng.random((40, 5, 7, 3)))
+    wild = original + rng.normal(0, 0.1, original.shape)
+    for epsilon in (0.0, 0.002, 0.03, 0.5):
+        for norm, place in (("L∞", 0), ("L2", 1)):
+            saved = as_saved(wild, original, epsilon, norm)
+            np.testing.assert_allclose(saved * 255, np.rint(saved * 255), atol=1e-3)
+            assert (distances(saved, original)[place] <= epsilon + 1e-7).all()
+            assert (saved >= 0).all()
+            assert (saved <= 1).all()
+
+
+# What can be worked out -----------------------------------------------------------------------------------------------
+
+
+def test_fgsm_is_the_sign_of_the_gradient(straight):
+    """Away from class 1, of planes: the loss's gradient is Σ p_j w_j - w_1."""
+    net, planes = straight
+    x = middle()
+    p = softmax(net.scores(net.batch(x)))[0].astype(float)
+    gradient = np.einsum("k,khwc->hwc", p, planes) - planes[1]
+    found = adversarial(net, x, 1, method="FGSM", epsilon=8 / 255).picture
+    clear = np.abs(gradient) > 1e-4 * np.abs(gradient).max()
+    np.testing.assert_allclose((found - x)[clear], 8 / 255 * np.sign(gradient)[clear], atol=1e-6)
+
+
+def test_pgd_reaches_the_corner_that_is_the_optimum_for_two_planes(tmp_path):
+    """With two classes the gradient's direction never changes, so the end is ε times its sign."""
+    rng = np.random.default_rng(1)
+    weight = rng.normal(0, 0.05, (2, 3, *nets.SIZE))
+    about = nets.Metadata(labels=("a", "b"), input_size=nets.SIZE, mean=nets.MEAN, std=nets.STD)
+    net = nets.save(nets.linear(weight, np.zeros(2), about=about), tmp_path / "two.onnx")
+    x = middle()
+    found = adversarial(net, x, 0, aim="toward", epsilon=6 / 255, steps=20).picture
+    way = np.sign((weight[0] - weight[1]).transpose(1, 2, 0))
+    np.testing.assert_allclose(found - x, 6 / 255 * way, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_deepfool_finds_the_nearest_plane(straight, norm):
+    """Between planes the distance is |margin| / ‖w‖, of the dual norm (algorithm 2, and section 2.3 for L∞)."""
+    net, planes = straight
+    x = middle()
+    scores = net.scores(net.batch(x))[0].astype(float)
+    k = int(scores.argmax())
+    order = 1 if norm == "L∞" else 2
+    nearest = min(
+        (scores[k] - scores[j]) / np.linalg.norm((planes[j] - planes[k]).ravel(), order) for j in range(3) if j != k
+    )
+    climb = adversarial(net, x, k, method="DeepFool", norm=norm, steps=10)
+    assert net.scores(net.batch(climb.picture)).argmax() != k
+    change = climb.x.numpy()
+    length = np.abs(change).max() if norm == "L∞" else np.sqrt((change**2).sum())
+    assert nearest <= length <= nearest * 1.15  # what rounding to 8 bits asks for on top
+
+
+def test_carlini_wagner_is_hardly_longer_than_the_shortest_way(straight):
+    net, planes = straight
+    x = middle()
+    scores = net.scores(net.batch(x))[0].astype(float)
+    k = int(scores.argmax())
+    nearest = min((scores[k] - scores[j]) / np.linalg.norm(planes[j] - planes[k]) for j in range(3) if j != k)
+    found = adversarial(net, x, k, method="Carlini-Wagner", steps=80).picture
+    assert net.scores(net.batch(found)).argmax() != k
+    length = distances(found[None], x[None])[1][0]
+    assert nearest * 0.99 <= length <= nearest * 1.6
+
+
+def test_targets_are_what_they_are_called(tiny, picture):
+    logits = tiny.scores(tiny.batch(picture))[0].astype(float)
+    values = {tiny.logits: logits[None].astype(np.float32)}
+    wanted = logits[3] - np.log(np.exp(logits).sum())
+    assert float(log_probability(tiny, [3]).value(values)[0]) == pytest.approx(wanted, rel=1e-5)
+    ahead = logits[3] - np.delete(logits, 3).max()
+    assert float(margin(tiny, [3], "toward").value(values)[0]) == pytest.approx(ahead, rel=1e-5)
+    assert float(margin(tiny, [3], "away").value(values)[0]) == pytest.approx(-ahead, rel=1e-5)
+
+
+# Whether they fool ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_score_rises_and_digits_are_fooled(digits, some, method):
+    images, classes = some[0][:4], some[1][:4]
+    climb = last(attack(digits, images, classes, method=method, epsilon=0.3, steps=20))
+    assert (climb.scores[-1] >= climb.scores[0]).all() or method == "FGSM"
+    said = digits.scores(digits.batch(*climb.pixels)).argmax(1)
+    assert (said != classes).sum() >= (2 if method == "FGSM" else 4)
+
+
+def test_toward_is_toward(digits, some):
+    images = some[0][:3]
+    climb = last(attack(digits, images, [7, 7, 7], aim="toward", epsilon=0.4, steps=30))
+    assert (digits.scores(digits.batch(*climb.pixels)).argmax(1) == 7).all()
+
+
+def test_a_batch_is_its_pictures_one_by_one(digits, some):
+    images, classes = some[0][:3], some[1][:3]
+    how = {"epsilon": 0.1, "steps": 5, "random_start": False}
+    together = last(attack(digits, images, classes, **how)).pixels
+    for number in range(3):
+        alone = last(attack(digits, images[number : number + 1], classes[number : number + 1], **how)).pixels
+        assert np.abs(together[number] - alone[0]).max() <= 1 / 255 + 1e-6
+
+
+def test_a_run_that_was_broken_ends_as_if_it_never_had(tiny, picture):
+    for method in ("PGD", "DeepFool"):
+        knobs = {"method": method, "steps": 6, "epsilon": 0.05, "seed": 3}
+        whole = adversarial(tiny, picture, 2, **knobs)
+        for step in adversarial_steps(tiny, picture, 2, **knobs):
+            if step.index == 2:
+                break
+        *_, end = adversarial_steps(tiny, picture, 2, resume=step.result, **knobs)
+        np.testing.assert_array_equal(end.result.pixels, whole.pixels)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [({"method": "magic"}, "one of PGD"), ({"norm": "L1"}, "L∞ or L2"), ({"epsilon": -0.1}, "at least 0")],
+)
+def test_what_there_is_not_is_said(tiny, picture, knobs, told):
+    with pytest.raises(ValueError, match=told):
+        adversarial(tiny, picture, 1, **knobs)
+    with pytest.raises(UnknownClass):
+        adversarial(tiny, picture, 99)

@@ -1,0 +1,55 @@
+"""Are the treatments what they are called, and the numbers those of the treated pictures?"""
+
+from __future__ import annotations
+
+import io
+
+import nets
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.net import softmax
+from engine.survival import survival, transfer, treatments
+
+
+def test_each_row_is_what_the_network_says_of_the_treated_picture(tiny, picture):
+    table, treated = survival(tiny, picture), treatments(picture)
+    assert list(table["treatment"]) == list(treated)
+    for row, pixels in zip(table.to_dict("records"), treated.values(), strict=True):
+        said = softmax(tiny.scores(tiny.batch(pixels)))[0]
+        assert (row["class"], row["label"]) == (said.argmax(), tiny.labels[said.argmax()])
+        assert [row[f"p{k}"] for k in range(4)] == pytest.approx(said.tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_treatments(channels):
+    picture = nets.picture((20, 28), channels)
+    found = treatments(picture)
+    assert len(found) == 9
+    assert all(pixels.shape == picture.shape for pixels in found.values())
+    np.testing.assert_allclose(found["PNG, 8 bits"], np.rint(picture * 255) / 255, atol=1e-6)
+    errors = [np.abs(found[f"JPEG, quality {quality}"] - picture).mean() for quality in (95, 75, 50)]
+    assert errors == sorted(errors)
+    assert errors[0] > 0
+    whole = np.rint(picture * 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(whole[..., 0] if channels == 1 else whole).save(file, "JPEG", quality=75, subsampling=0)
+    theirs = np.asarray(Image.open(file), np.float32).reshape(picture.shape) / 255
+    np.testing.assert_allclose(found["JPEG, quality 75"], theirs, atol=1e-6)
+    flat = treatments(np.full((20, 28, channels), 0.2, np.float32))
+    for name, pixels in flat.items():
+        np.testing.assert_allclose(pixels, 0.2, atol=2 / 255, err_msg=name)
+
+
+def test_transfer_asks_every_network_of_every_picture(tiny, tmp_path):
+    other = nets.save(nets.tiny(about=nets.Metadata(labels=tuple("abcd"), input_size=nets.SIZE)), tmp_path / "b.onnx")
+    made = {"one": nets.picture(), "two": nets.picture((30, 40), seed=2)}
+    table = transfer([tiny, other], made)
+    assert list(zip(table["picture"], table["net"], strict=True)) == [
+        (p, n) for p in ("one", "two") for n in ("tiny", "b")
+    ]
+    saved = np.rint(nets.picture((30, 40), seed=2) * 255).astype(np.float32) / 255
+    said = softmax(other.scores(other.batch(other.view(saved)[0])))[0]
+    assert table.iloc[3]["label"] == "abcd"[said.argmax()]
+    assert table.iloc[3]["probability"] == pytest.approx(said.max(), rel=1e-4)
