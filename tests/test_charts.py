@@ -124,6 +124,13 @@ def means() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["label", "series", "value", "low", "high"])
 
 
+KINDS = {"dead": "#777", "alive": "#27c"}
+
+
+def units() -> pd.DataFrame:
+    return pd.DataFrame({"unit": [0, 1, 2], "a": [0.1, 0.5, 0.2], "b": [1, 2, 3], "kind": ["dead", "alive", "alive"]})
+
+
 def one_of_each(net) -> dict[str, Callable[[], alt.Chart | alt.LayerChart]]:
     photo, values = np.zeros((*SIZE, 3), np.float32), np.arange(15.0).reshape(3, 5)
     names = [layer.name for layer in net.layers]
@@ -143,6 +150,19 @@ def one_of_each(net) -> dict[str, Callable[[], alt.Chart | alt.LayerChart]]:
         "bars": lambda: charts.bars([1.0, -2.0, 0.5], x="filter", y="bias", chosen=2),
         "counts": lambda: charts.counts(["a", "b"], [3, 1], charts.kinds(2)),
         "explained": lambda: charts.explained(np.array([0.5, 0.3, 0.1])),
+        "patches": lambda: charts.patches(
+            [photo] * 5, written=list("abcde"), captions={"of": range(5)}, columns=2, name="unit", heads=list("xyz")
+        ),
+        "points": lambda: charts.points(
+            units(), x="a", y="b", titles=("a", "b"), tips=["unit"], colours=KINDS, name="p"
+        ),
+        "ranked": lambda: charts.ranked(units(), y="a", title="a", tips=["unit"], colours=KINDS, name="r", chosen=1),
+        "gallery": lambda: charts.gallery(
+            [photo] * 3, [["a", "b"]] * 3, wrong=[True, False, False], captions={"of": range(3)}, name="g"
+        ),
+        "confusion": lambda: charts.confusion(
+            np.array([[3, 1], [0, 2]]), ["a", "b"], ["a", "b"], [0, 1], shares=True, name="c", chosen=(0, 1)
+        ),
         "groups": lambda: charts.groups(pd.DataFrame({"x": [0.1, 2.0], "y": [1.0, 0.0], "group": ["1", "2"]})),
     }
 
