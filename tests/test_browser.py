@@ -31,7 +31,9 @@ pytestmark = [
 ]
 expect = sync_api.expect
 PROJECT = Path(__file__).parent.parent
-PATIENCE = 30  # seconds
+# What Streamlit says when its connection drops, as on a machine whose cores are all busy; it takes it up again itself.
+RECONNECTS = "Cannot send rerun backMessage when disconnected"
+PATIENCE = 90  # seconds; two cores that also compute draw a page slowly
 PAGES = {page.path.stem: page for pages in frame.sections().values() for page in pages}
 LONG = "image=cat&patch=16&stride=2"  # 5,329 positions: minutes on a CPU
 PROBES = re.compile(r"/_stcore/(health|host-config)$")  # Streamlit asks for them under the page's path first: 404
@@ -89,7 +91,8 @@ class Visitor:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
     def _hear(self, message: sync_api.ConsoleMessage) -> None:
-        if message.type == "error" and not PROBES.search(message.location.get("url", "")):
+        of_streamlit = PROBES.search(message.location.get("url", "")) or RECONNECTS in message.text
+        if message.type == "error" and not of_streamlit:
             self.complaints.append(f"{message.text} {message.location}")
 
     def open(self, path: str) -> Visitor:
@@ -248,7 +251,7 @@ def test_words_of_one_page_do_not_follow_to_another(visitor):
 
 def test_a_run_can_be_cancelled_and_begun_again(visitor):
     me = visitor().open(f"/occlusion?{LONG}")
-    me.sees(re.compile(r"^\d+ of 5,329"))
+    me.sees(re.compile(r"^[\d,]+ of 5,329"))
     expect(me.chart("occlusion_map")).to_be_visible()
     me.button("Cancel").click()
     me.sees(re.compile(r"^Cancelled · [\d,]+ of 5,329"))
@@ -260,7 +263,7 @@ def test_a_run_can_be_cancelled_and_begun_again(visitor):
     me.sees(text)
     expect(me.button("Cancel")).to_have_count(0)
     me.button("Run again").click()
-    me.sees(re.compile(r"^\d+ of 5,329 · \d+ s left"))
+    me.sees(re.compile(r"^[\d,]+ of 5,329 · \d+ s left"))
     me.button("Cancel").click()
     me.sees(re.compile("^Cancelled · "))
 
@@ -337,12 +340,12 @@ def test_both_schemes_can_be_read(visitor, scheme):
 def test_one_visitor_does_not_end_the_run_of_another(visitor):
     ann, bob = visitor(), visitor()
     ann.open(f"/occlusion?{LONG}")
-    ann.sees(re.compile(r"^\d+ of 5,329"))
+    ann.sees(re.compile(r"^[\d,]+ of 5,329"))
     bob.open(f"/occlusion?{LONG}")
     bob.sees("Waiting: 1 before you")
     ann.button("Cancel").click()
     ann.sees(re.compile("^Cancelled · "))
-    bob.sees(re.compile(r"^\d+ of 5,329 · "))
+    bob.sees(re.compile(r"^[\d,]+ of 5,329 · "))
     expect(bob.button("Cancel")).to_be_enabled()
     bob.button("Cancel").click()
     bob.sees(re.compile("^Cancelled · "))
@@ -351,7 +354,7 @@ def test_one_visitor_does_not_end_the_run_of_another(visitor):
 def test_a_closed_tab_makes_room(visitor):
     ann, bob = visitor(), visitor()
     ann.open(f"/occlusion?{LONG}&fill=black")
-    ann.sees(re.compile(r"^\d+ of 5,329"))
+    ann.sees(re.compile(r"^[\d,]+ of 5,329"))
     ann.context.close()
     bob.open("/occlusion?image=cat&patch=60&stride=50")
     bob.sees(re.compile(r"^Done · 9 of 9"))
