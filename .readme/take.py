@@ -21,8 +21,6 @@ SHOTS = {  # file → page, width, height, colour scheme
     "home.png": ("/", 1280, 860, "light"),
     "filters.png": ("/filters", 1280, 860, "light"),
     "activations.png": ("/activations?layer=blocks.3.relu_1", 1280, 1010, "light"),
-    "top_patches.png": ("/top_patches?view=TOP&layer=blocks.5.relu_1", 1280, 1010, "light"),
-    "map.png": ("/map?net=digits", 1280, 1010, "light"),
     "occlusion.png": ("/occlusion", 1280, 820, "light"),
     "saliency.png": ("/saliency", 1280, 860, "dark"),
     "cam.png": ("/cam", 1280, 1060, "light"),
