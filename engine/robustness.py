@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from engine.adversarial import attack, eight_bit
+from engine.confusion import interval
 from engine.net import Net
 from engine.step import Step, last
 
 EPSILONS = tuple(k / 255 for k in (0, 1, 2, 4, 8, 16))
 BATCH = 32  # pictures that are attacked together
-Z = 1.96  # standard errors of a 95 % interval
 
 
 def robustness(
@@ -87,15 +87,7 @@ def robustness_steps(
 def curve(epsilons: Sequence[float], right: np.ndarray, count: int) -> pd.DataFrame:
     """The rows of `robustness` from (epsilons, pictures) bool."""
     hits = right.sum(1)
-    low, high = wilson(hits, count)
+    low, high = zip(*(interval(right, count) for right in hits.tolist()), strict=True)
     return pd.DataFrame(
         {"epsilon": epsilons, "accuracy": hits / count, "low": low, "high": high, "right": hits, "count": count}
     )
-
-
-def wilson(hits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % interval of a share, hits of count (Wilson 1927, doi 10.1080/01621459.1927.10502953)."""
-    share = hits / count
-    middle = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
-    half = Z / (1 + Z**2 / count) * np.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
-    return middle - half, middle + half

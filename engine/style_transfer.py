@@ -127,7 +127,7 @@ def style_transfer_steps(
         (image,) = opened(picture)
     if knobs.get("regions"):
         knobs["regions"] = masks(image, knobs["regions"])
-    knobs["layers"], knobs["shares"] = listed(knobs.get("layers")), weighed(knobs.get("shares"))
+    knobs["layers"], knobs["shares"] = listed(knobs.get("layers")), parted(knobs.get("shares"))
     grey = colours == "luminance" and net.channels == 3
     begin = (
         "picture" if start == "recoloured" and (grey or net.channels != 3) else start
@@ -274,7 +274,7 @@ def listed(names: str | Sequence[str] | None) -> Sequence[str] | None:
     return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else names
 
 
-def weighed(shares: str | Sequence[float] | None) -> Sequence[float] | None:
+def parted(shares: str | Sequence[float] | None) -> Sequence[float] | None:
     """Numbers with commas between, or as they are. Raises ValueError."""
     try:
         return [float(each) for each in listed(shares)] if isinstance(shares, str) else shares

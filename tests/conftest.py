@@ -51,3 +51,18 @@ def cache(tmp_path, monkeypatch) -> Path:
     """A folder of this test's own for what the app keeps."""
     monkeypatch.setenv("CONVOSCOPE_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture
+def given(monkeypatch) -> dict[str, bytes]:
+    """What a page offers for download, by file name: filled while it runs, the latest run's last."""
+    from ui import frame
+
+    found, foot = {}, frame.foot
+
+    def listen(*arguments, downloads=(), **more):
+        found.update({file: data() if callable(data) else data for _, file, data, _ in downloads})
+        foot(*arguments, downloads=downloads, **more)
+
+    monkeypatch.setattr(frame, "foot", listen)
+    return found

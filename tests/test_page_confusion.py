@@ -14,7 +14,6 @@ from engine import confusion, dataset
 from engine.__main__ import main as engine
 from engine.index import open_index
 from ui import charts as drawing
-from ui import frame
 
 
 def engines(at, name: str):
@@ -104,14 +103,7 @@ def test_labels_that_the_network_has_not_got_are_said_and_shown():
     assert not any(any(table["wrong"]) for table in galleries(at))
 
 
-def test_downloads_and_the_command(monkeypatch, tmp_path):
-    given, foot = {}, frame.foot
-
-    def listen(*arguments, downloads=(), **more):
-        given.update({file: data() if callable(data) else data for _, file, data, _ in downloads})
-        foot(*arguments, downloads=downloads, **more)
-
-    monkeypatch.setattr(frame, "foot", listen)
+def test_downloads_and_the_command(given, tmp_path):
     at = opened("confusion", **PLANTED)
     assert fine(at)
     index, coded = engines(at, "planted")

@@ -12,7 +12,6 @@ from test_pages import PHOTO, check, chosen, fine, home, opened, scene, shown, u
 
 from engine import image, samples
 from engine.deepdream import deepdream
-from ui import frame
 
 LINK = {"net": "digits", "steps": 2, "size": 128, "octaves": 2}
 KNOBS = {"steps": 2, "size": 128, "octaves": 2, "zoom": 0.05}
@@ -28,14 +27,7 @@ KNOBS = {"steps": 2, "size": 128, "octaves": 2, "zoom": 0.05}
     ],
     ids=["all", "channel", "guide", "knobs"],
 )
-def test_the_downloads_are_the_engines(link, knobs, monkeypatch):
-    given, foot = {}, frame.foot
-
-    def listen(*arguments, downloads=(), **more):
-        given.update({file: data() if callable(data) else data for _, file, data, _ in downloads})
-        foot(*arguments, downloads=downloads, **more)
-
-    monkeypatch.setattr(frame, "foot", listen)
+def test_the_downloads_are_the_engines(link, knobs, given):
     at = opened("deepdream", **{**LINK, **link})
     assert fine(at)
     seen = scene(at)

@@ -10,22 +10,9 @@ from PIL import Image
 from test_pages import check, fine, home, opened, scene, shown  # noqa: F401
 
 from engine.inversion import inversion, inversion_strip
-from ui import frame
 
 
-def taken(monkeypatch) -> dict[str, bytes]:
-    given, foot = {}, frame.foot
-
-    def listen(*arguments, downloads=(), **more):
-        given.update({file: data() if callable(data) else data for _, file, data, _ in downloads})
-        foot(*arguments, downloads=downloads, **more)
-
-    monkeypatch.setattr(frame, "foot", listen)
-    return given
-
-
-def test_the_strip_is_the_engines(monkeypatch):
-    given = taken(monkeypatch)
+def test_the_strip_is_the_engines(given):
     at = opened("inversion", net="digits", steps=3, count=3)
     assert fine(at)
     seen = scene(at)
@@ -46,8 +33,7 @@ def test_the_strip_is_the_engines(monkeypatch):
     [{}, {"layer": "relu1", "canvas": "pixels", "move": "Adam", "variation": 2.5, "alpha": 0.5, "seed": 3}],
     ids=["defaults", "others"],
 )
-def test_one_layer_is_the_engines(link, monkeypatch):
-    given = taken(monkeypatch)
+def test_one_layer_is_the_engines(link, given):
     at = opened("inversion", net="digits", view="one layer", steps=4, **link)
     assert fine(at)
     seen = scene(at)

@@ -6,7 +6,6 @@ import io
 import json
 
 import numpy as np
-import pytest
 from PIL import Image
 from test_pages import charts, chosen, fine, home, opened, run, scene  # noqa: F401
 
@@ -14,20 +13,7 @@ from engine import image
 from engine.maximize import RECIPES, maximize
 from engine.net import softmax
 from engine.target import direction, measure, unit
-from ui import frame, jobs
-
-
-@pytest.fixture
-def given(monkeypatch) -> dict[str, bytes]:
-    """The page's downloads, by file name."""
-    found, foot = {}, frame.foot
-
-    def listen(*arguments, downloads=(), **more):
-        found.update({file: data() if callable(data) else data for _, file, data, _ in downloads})
-        foot(*arguments, downloads=downloads, **more)
-
-    monkeypatch.setattr(frame, "foot", listen)
-    return found
+from ui import jobs
 
 
 def metrics(at) -> dict[str, str]:

@@ -13,7 +13,6 @@ from engine import dataset, neighbours
 from engine.__main__ import main as engine
 from engine.index import open_index
 from ui import charts as drawing
-from ui import frame
 
 
 def indexed(at):
@@ -77,14 +76,7 @@ def test_agreement_is_shown_over_the_whole_set():
     assert {metric.label for metric in at.metric} == {"Same label, by features", "Same label, by pixels"}
 
 
-def test_what_is_downloaded_is_what_the_command_writes(monkeypatch, tmp_path):
-    given, foot = {}, frame.foot
-
-    def listen(*arguments, downloads=(), **more):
-        given.update({file: data() if callable(data) else data for _, file, data, _ in downloads})
-        foot(*arguments, downloads=downloads, **more)
-
-    monkeypatch.setattr(frame, "foot", listen)
+def test_what_is_downloaded_is_what_the_command_writes(given, tmp_path):
     at = opened("neighbours", net="digits", of=17, measure="L2")
     assert fine(at)
     assert set(given) == {"neighbours.csv", "neighbours.npz", "agreement.csv"}

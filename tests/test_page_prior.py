@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 from PIL import Image
-from test_page_maximize import given, metrics  # noqa: F401
+from test_page_maximize import metrics
 from test_pages import charts, fine, home, opened, scene  # noqa: F401
 
 from engine import image
@@ -16,7 +16,7 @@ from engine.maximize_code import maximize_code
 from engine.net import softmax
 
 
-def test_the_picture_and_its_number_are_the_engines(given):  # noqa: F811
+def test_the_picture_and_its_number_are_the_engines(given):
     at = opened("prior", net="imagenette", steps=3, code_decay=0.05, code_smooth=0.5, **{"class": "church"})
     assert fine(at)
     seen = scene(at)
@@ -31,7 +31,7 @@ def test_the_picture_and_its_number_are_the_engines(given):  # noqa: F811
     assert Image.open(io.BytesIO(given["prior.gif"])).n_frames == 3
 
 
-def test_your_picture_is_drawn_again_in_one_pass(given):  # noqa: F811
+def test_your_picture_is_drawn_again_in_one_pass(given):
     at = opened("prior", net="imagenette", view="your picture, drawn again")
     assert fine(at)
     seen = scene(at)
@@ -40,7 +40,7 @@ def test_your_picture_is_drawn_again_in_one_pass(given):  # noqa: F811
     assert Image.open(io.BytesIO(given["drawn.png"])).size == (160, 160)
 
 
-def test_another_network_borrows_the_decoder_and_says_so(given):  # noqa: F811
+def test_another_network_borrows_the_decoder_and_says_so(given):
     at = opened("prior", net="clever_hans", steps=3)
     assert fine(at)
     assert any("clever_hans has no decoder of its own" in each.value for each in at.caption)

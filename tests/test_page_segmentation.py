@@ -12,7 +12,6 @@ from test_pages import cells, charts, fine, home, opened, scene  # noqa: F401
 
 from engine.segmentation import segmentation
 from ui import charts as drawing
-from ui import frame
 
 
 @pytest.mark.parametrize(
@@ -20,14 +19,7 @@ from ui import frame
     [{}, {"method": "Grad-CAM", "foreground": 80.0, "background": 20.0, "smooth": 0.0}],
     ids=["defaults", "others"],
 )
-def test_the_downloads_are_the_engines(knobs, monkeypatch):
-    given, foot = {}, frame.foot
-
-    def listen(*arguments, downloads=(), **more):
-        given.update({file: data() if callable(data) else data for _, file, data, _ in downloads})
-        foot(*arguments, downloads=downloads, **more)
-
-    monkeypatch.setattr(frame, "foot", listen)
+def test_the_downloads_are_the_engines(knobs, given):
     at = opened("segmentation", net="digits", **knobs)
     assert fine(at)
     seen = scene(at)

@@ -13,20 +13,6 @@ from engine import image, samples
 from engine.style_transfer import named, style_transfer
 from engine.texture import texture
 from engine.texture_growing import cut, grow
-from ui import frame
-
-
-@pytest.fixture
-def given(monkeypatch) -> dict[str, bytes]:
-    """What the page offers for download, by file name."""
-    found, foot = {}, frame.foot
-
-    def listen(*arguments, downloads=(), **more):
-        found.update({file: data() if callable(data) else data for _, file, data, _ in downloads})
-        foot(*arguments, downloads=downloads, **more)
-
-    monkeypatch.setattr(frame, "foot", listen)
-    return found
 
 
 def test_the_picture_is_the_engines(given):

@@ -12,7 +12,6 @@ from test_units import folder, planted_net  # noqa: F401
 
 from engine import dataset, index
 from engine.units import units
-from ui import frame
 
 
 @pytest.fixture
@@ -21,19 +20,6 @@ def planted(home, folder):  # noqa: F811
     net = planted_net(home / "networks" / "planted_units.onnx")
     index.index(net, dataset.find(folder), layers=("relu", "logits"))
     return {"net": "planted_units", "data": "folder or file", "path": folder, "layer": "relu"}
-
-
-@pytest.fixture
-def given(monkeypatch) -> dict[str, bytes]:
-    """The page's downloads, by file name."""
-    found, foot = {}, frame.foot
-
-    def listen(*arguments, downloads=(), **more):
-        found.update({file: data() if callable(data) else data for _, file, data, _ in downloads})
-        foot(*arguments, downloads=downloads, **more)
-
-    monkeypatch.setattr(frame, "foot", listen)
-    return found
 
 
 def metrics(at) -> dict[str, str]:

@@ -7,7 +7,7 @@ import pytest
 from test_adversarial import digits, some  # noqa: F401
 
 from engine.adversarial import attack
-from engine.robustness import robustness, robustness_steps, wilson
+from engine.robustness import curve, robustness, robustness_steps
 from engine.step import last
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,11 +32,11 @@ def test_on_the_way_only_pictures_count_that_have_been_attacked(digits, some, mo
     assert [len(step.result) for step in steps] == [1, 2, 2, 2, 2, 2]
 
 
-def test_the_interval_is_wilsons():
-    """8 of 10, from the formula worked out by hand: 0.490 to 0.943."""
-    low, high = wilson(np.array([8]), 10)
-    assert (round(float(low[0]), 3), round(float(high[0]), 3)) == (0.490, 0.943)
-    assert wilson(np.array([0]), 10)[0][0] == pytest.approx(0, abs=1e-12)
+def test_each_row_has_its_interval():
+    """Of 8 of 10, by Wilson's formula worked out by hand: 0.490 to 0.943; of none, from 0 on."""
+    table = curve([0.0, 0.1], np.array([[True] * 8 + [False] * 2, [False] * 10]), 10)
+    assert table["low"].round(3).tolist() == [0.490, 0.0]
+    assert table["high"].round(3).tolist() == [0.943, 0.278]
 
 
 def test_what_has_no_curve_is_said(digits, some):  # noqa: F811

@@ -12,6 +12,7 @@ import streamlit as st
 from engine import command, image
 from engine.net import Net, softmax
 from engine.step import Step
+from engine.target import Target, measure
 from ui import charts, frame, jobs
 
 
@@ -92,12 +93,33 @@ def saved(net: Net, picture: np.ndarray) -> np.ndarray:
     return softmax(net.scores(net.batch(back if net.channels == 3 else back[..., :1])))[0]
 
 
-def downloads(job: jobs.Job, name: str, recipe: Mapping[str, Any]) -> list[tuple[str, str, Callable[[], bytes], str]]:
-    """For `frame.foot`: the picture with its recipe inside, and its film as GIF and MP4."""
+def reached(scene: frame.Scene, picture: np.ndarray, target: Target, of_class: bool) -> None:
+    """What the network says of the picture (H, W, C) once it is an ordinary 8-bit PNG. of_class: the sidebar's."""
+    net = scene.net
+    back = image.load(image.to_png(picture))[..., : net.channels]
+    value = float(measure(net, net.batch(back), target)[0])
+    probabilities, names = saved(net, picture), frame.class_names(net)
+    st.markdown("**Saved as an 8-bit PNG**")
+    if of_class:
+        k = scene.class_index
+        st.metric(f"Probability of “{names[k]}”", f"{probabilities[k]:.1%}")
+    st.metric(f"{target.title[0].upper()}{target.title[1:]}", f"{value:.4g} {target.unit}")
+    order = np.argsort(-probabilities)[:3]
+    st.caption("Likeliest classes: " + ", ".join(f"{names[k]} {probabilities[k]:.1%}" for k in order) + ".")
+
+
+def downloads(
+    job: jobs.Job, name: str, recipe: Mapping[str, Any], arrays: Callable[[Any], Mapping[str, np.ndarray]] | None = None
+) -> list[tuple[str, str, Callable[[], bytes], str]]:
+    """For `frame.foot`: the picture with its recipe inside, its film as GIF and MP4, and numbers.
+
+    arrays: which of the result; by default those of a Climb.
+    """
     if job.step is None:
         return []
     climb, film = job.step.result, job.film
-    written = {**recipe, "steps_done": len(climb.scores), "versions": command.versions()}
+    numbers = {"pixels": climb.pixels, "scores": climb.scores} if arrays is None else arrays(climb)
+    written = {**recipe, "steps_done": job.step.index, "versions": command.versions()}
     return [
         ("Picture (PNG)", f"{name}.png", lambda: image.to_png(climb.picture, written), "image/png"),
         ("Film (GIF)", f"{name}.gif", film.gif, "image/gif"),
@@ -105,7 +127,7 @@ def downloads(job: jobs.Job, name: str, recipe: Mapping[str, Any]) -> list[tuple
         (
             "Numbers (NPZ)",
             f"{name}.npz",
-            frame.npz(pixels=climb.pixels, scores=climb.scores),
+            frame.npz(**numbers),
             "application/octet-stream",
         ),
     ]

@@ -19,7 +19,7 @@ from engine.maximize import (
     maximize_channels_steps,
     maximize_steps,
 )
-from engine.target import Target, asked, class_score, measure
+from engine.target import asked, class_score
 from engine.top_patches import Patches, cut_out
 from ui import charts, controls, frame, jobs, lens, studio
 
@@ -93,7 +93,7 @@ def one_picture() -> None:
         run,
         score=number if number == "probability" else climbed.unit,
         before=("Where it began", scene.pixels) if start == "picture" else None,
-        beside=lambda climb, complete: reached(climb.picture, climbed, set(where) == {"class"}),
+        beside=lambda climb, complete: studio.reached(scene, climb.picture, climbed, set(where) == {"class"}),
     )
     knobs = {"preset": preset, "start": start, "number": number, "steps": steps, "seed": seed, **changed}
     recipe = {"method": "maximize", "net": net.name, "sha256": net.sha256, "target": climbed.title, **knobs}
@@ -166,22 +166,6 @@ def knobs_changed() -> dict[str, float]:
         if waves:
             st.caption("This preset changes waves, not pixels; what blurs, decays or clips pixels does not apply.")
     return changed
-
-
-def reached(picture: np.ndarray, target: Target, of_class: bool) -> None:
-    """What the network says of the picture once it is an ordinary 8-bit PNG."""
-    back = image.load(image.to_png(picture))
-    back = back if net.channels == 3 else back[..., :1]
-    value = float(measure(net, net.batch(back), target)[0])
-    probabilities = studio.saved(net, picture)
-    names = frame.class_names(net)
-    st.markdown("**Saved as an 8-bit PNG**")
-    if of_class:
-        k = scene.class_index
-        st.metric(f"Probability of “{names[k]}”", f"{probabilities[k]:.1%}")
-    st.metric(f"{target.title[0].upper()}{target.title[1:]}", f"{value:.4g} {target.unit}")
-    order = np.argsort(-probabilities)[:3]
-    st.caption("Likeliest classes: " + ", ".join(f"{names[k]} {probabilities[k]:.1%}" for k in order) + ".")
 
 
 def all_channels() -> None:

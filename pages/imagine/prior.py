@@ -1,8 +1,8 @@
 """Learned prior: What does the network look for among pictures that look like photographs?
 
-A second network has learned to draw the photograph of which a late layer says this or that. Here it is what that layer
-says that is changed, so that a score rises, and not pixels: what cannot be in a photograph does not come out. Sources:
-Dosovitskiy & Brox 2016, Nguyen 2016.
+A second network, the decoder, has learned to draw the photograph of which a late layer says this or that. Here it is
+what the layer says that is changed, so that a score rises, and not pixels: nothing comes out but what the decoder can
+draw. Sources: Dosovitskiy & Brox 2016, Nguyen 2016.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from engine import image
 from engine.decoder import NoDecoder, decoded, decoder_for
 from engine.maximize import NUMBERS
 from engine.maximize_code import STARTS, maximize_code, maximize_code_steps
-from engine.target import asked, class_score, measure
+from engine.target import asked, class_score
 from ui import charts, controls, frame, studio
 
 CLIMB, BACK = "a picture that excites", "your picture, drawn again"
@@ -67,7 +67,7 @@ def climb() -> None:
         lambda resume: maximize_code_steps(net, scene.pixels, target, resume=resume, **knobs),
         score=number if number == "probability" else climbed.unit,
         before=("Where it began", decoded(net, scene.pixels)) if start == "picture" else None,
-        beside=lambda found, complete: reached(found.picture, climbed, set(where) == {"class"}),
+        beside=lambda found, complete: studio.reached(scene, found.picture, climbed, set(where) == {"class"}),
     )
     with st.container(horizontal=True, gap="medium"):
         frame.onward("imagine", "maximize", "The same without a learned prior")
@@ -81,20 +81,6 @@ def climb() -> None:
         downloads=studio.downloads(job, "prior", {**recipe, "target": climbed.title, **knobs}),
         explained=EXPLAINED.format(layer=decoder.layer, training=decoder.training),
     )
-
-
-def reached(picture: np.ndarray, target, of_class: bool) -> None:
-    """What the network says of the picture once it is an ordinary 8-bit PNG."""
-    probabilities, names = studio.saved(net, picture), frame.class_names(net)
-    st.markdown("**Saved as an 8-bit PNG**")
-    if of_class:
-        k = scene.class_index
-        st.metric(f"Probability of “{names[k]}”", f"{probabilities[k]:.1%}")
-    back = image.load(image.to_png(picture))[..., : net.channels]
-    value = float(measure(net, net.batch(back), target)[0])
-    st.metric(f"{target.title[0].upper()}{target.title[1:]}", f"{value:.4g} {target.unit}")
-    order = np.argsort(-probabilities)[:3]
-    st.caption("Likeliest classes: " + ", ".join(f"{names[k]} {probabilities[k]:.1%}" for k in order) + ".")
 
 
 def back() -> None:
@@ -135,9 +121,10 @@ A decoder D was trained on photographs to give each back from its code c, the va
 is changed and not the pixels: c ← c + step · ∂S(D(c))/∂c, where S is the score; each unit of the code stays between
 what it reaches on photographs and goes back a little to its mean in each step.
 
-The picture can be no other than one that the decoder draws. That makes it look more natural than free pixels do, and
-it tells less about the network: what is seen is also what the decoder has learned of the world, from ten kinds of
-photographs. It draws the mean of all that has the same code, which is why fine detail is soft.
+The picture can be no other than one that the decoder draws. From your picture and for a few steps, that keeps it
+nearer to a photograph than free pixels do; go on, and even drawings become patterns. And it tells less about the
+network: what is seen is also what the decoder has learned of the world, from ten kinds of photographs. It draws the
+mean of all that has the same code, which is why fine detail is soft.
 
 *Drawn again* is inversion in one pass: what survives up to that layer, as far as a mean over photographs shows it.
 Inversion by gradients looks for one picture with that very code, and finds detail that may never have been there.
