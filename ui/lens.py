@@ -88,6 +88,13 @@ def index(scene: frame.Scene) -> Index:
     return found
 
 
+def pictures(net: Net) -> Dataset:
+    """The choice of a data set alone, for a page that needs no index of it."""
+    name = _chosen(net)
+    st.session_state["lens_data"] = name
+    return _data(name)
+
+
 def given(net: Net) -> str:
     """The pictures that the pages about data sets are about in this session, as `engine.dataset.find` takes them."""
     return st.session_state.get("lens_data") or dataset.suits(net.labels, net.channels)
