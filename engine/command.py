@@ -43,7 +43,7 @@ GIVEN = ("net", "image", "target", "layer")  # parameters that are made from opt
 UNIT = ("layer", "channel", "row", "col", "direction")  # what a target that is no class is made from
 PLAIN = {"int": int, "float": float, "str": str, "bool": bool}  # annotations whose values can be typed
 ARRAYS = ("np.ndarray", "pd.DataFrame", "Evidence", "dict[str, np.ndarray]")
-MADE = "Climb"  # what a method returns, or a field of it, that makes a picture; its file is the picture itself
+MADE = "Climb"  # what most methods return that make a picture; the others' dataclasses have a `picture`, too
 INTERRUPTED = 130  # the exit status that shells give to a program ended by Ctrl-C
 
 
@@ -74,7 +74,7 @@ class Method:
     def makes(self) -> bool:
         """Whether it makes a picture, of whose making there can be a film."""
         annotation = inspect.signature(self.function).return_annotation
-        return annotation == MADE or MADE in _fields(annotation, sys.modules[self.function.__module__])
+        return annotation == MADE or hasattr(getattr(sys.modules[self.function.__module__], annotation, None), "picture")
 
     @property
     def name(self) -> str:

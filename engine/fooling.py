@@ -18,22 +18,24 @@ from engine.net import Net, softmax
 from engine.step import Step, last
 
 if TYPE_CHECKING:
-    from engine.optimize import Climb
+    import torch
 
 
 @dataclass(frozen=True)
 class Fooled:
     """Where it stands. original, pixels: (H, W, C) in 8 bits. path: (n + 1, K) probabilities of all classes, of the
-    original and after each step, always of the saved picture. farthest, length: the change's L∞ and L2 norms, in pixel
-    values of 0 to 1. climb: what a run needs to go on.
+    original and after each step, always of the saved picture. scores: (n, 1) log-probabilities before each step, of
+    the picture as it was then, not rounded. farthest, length: the change's L∞ and L2 norms, in pixel values of 0 to 1.
+    x: what a run needs to go on.
     """
 
     original: np.ndarray
     pixels: np.ndarray
     path: np.ndarray
+    scores: np.ndarray
     farthest: float
     length: float
-    climb: Climb = field(repr=False)
+    x: torch.Tensor = field(repr=False)
 
     @property
     def picture(self) -> np.ndarray:
@@ -77,13 +79,13 @@ def fooling_steps(
         steps=steps,
         move=optimize.by_length(rate),
         keep=optimize.in_range,
-        resume=None if resume is None else resume.climb,
+        resume=resume and optimize.Climb(resume.pixels[None], resume.scores, resume.x),
     ):
         pixels = eight_bit(step.result.pixels)
         path.append(softmax(net.scores(net.batch(pixels[0])))[0])
         far, length = (float(each[0]) for each in distances(pixels, original))
         there = path[-1][k] >= sure
-        found = Fooled(original[0], pixels[0], np.stack(path), far, length, step.result)
+        found = Fooled(original[0], pixels[0], np.stack(path), step.result.scores, far, length, step.result.x)
         yield Step(steps if there else step.index, steps, found)
         if there:
             return

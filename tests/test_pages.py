@@ -89,7 +89,7 @@ def defaults(page: str, net: str) -> AppTest:
 
 def short(page: str) -> dict[str, int]:
     """What lets a page that makes pictures, or lays them out, do so in few steps."""
-    makes = PAGES[page].path.parent.name in ("imagine", "paint") or page in ("map", "top_patches")
+    makes = PAGES[page].path.parent.name in ("imagine", "paint", "fool") or page in ("map", "top_patches")
     return {"steps": 3} if makes else {}
 
 
@@ -241,6 +241,9 @@ LINKS = [
     ("faithfulness", {"net": "digits", "about": "margin", "against": "5", "method": "Occlusion", "points": "10"}),
     ("clever_hans", {"object": "cross", "mark": "none", "seed": "3", "count": "2"}),
     ("segmentation", {"net": "digits", "method": "Grad-CAM", "foreground": "90", "background": "10", "smooth": "1"}),
+    ("attack", {"net": "digits", "image": "digit-7", "class": "2", "norm": "L2", "length": "0.5", "steps": "3"}),
+    ("attack", {"net": "digits", "attack": "FGSM", "aim": "toward", "toward": "8", "epsilon": "20", "times": "3"}),
+    ("fooling", {"net": "digits", "toward": "8", "sure": "0.5", "steps": "9", "step_size": "0.2", "times": "3"}),
 ]
 
 
@@ -272,6 +275,8 @@ WRONG = {
     **{"what": "nothing", "networks": "?", "layers": "?", "on": "off", "points": "7", "parts": "-", "percent": "all"},
     **{"several": "magic", "which": "none", "measure": "yard", "object": "horse", "mark": "Hans", "exposing": "?"},
     **{"preset": "Dali", "start": "now", "number": "luck", "seed": "?", "rule_blur": "soft"},
+    **{"attack": "by night", "aim": "high", "norm": "L3", "epsilon": "tiny", "length": "long", "toward": "nobody"},
+    **{"sure": "never", "step_size": "huge", "times": "many"},
     **{"method": "guess", "foreground": "near", "background": "far", "smooth": "very", "against": "all"},
 }
 

@@ -16,7 +16,7 @@ from engine.survival import survival, transfer
 from ui import charts, controls, frame, studio
 
 OTHERS = 3  # networks that are asked, too, until others are chosen: as many as stay open at a time
-WIDTH, BESIDE = 258, 300  # pixels, of each of three pictures and of what stands beside them: one row on a laptop
+WIDTH, BESIDE = 258, 280  # pixels, of each of three pictures and of what stands beside them: one row on a laptop
 TIMES = 10  # by how much a change is enlarged, to be seen
 
 

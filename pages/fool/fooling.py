@@ -86,7 +86,7 @@ downloads = studio.downloads(
     job,
     "fooling",
     {**recipe, "class": wanted, **knobs},
-    lambda found: {"original": found.original, "pixels": found.pixels, "path": found.path},
+    lambda found: {key: getattr(found, key) for key in ("original", "pixels", "path", "scores")},
 )
 if table is not None:
     downloads.append(("Does it survive? (CSV)", "survival.csv", lambda: table.to_csv(index=False).encode(), "text/csv"))
