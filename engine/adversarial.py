@@ -31,6 +31,7 @@ CANDIDATES = 10  # classes whose borders DeepFool looks at, the likeliest ones, 
 OVERSHOOT = 0.02  # DeepFool's, beyond the border
 ROUNDS = 5  # of Carlini & Wagner's search for the weight of the margin
 INSIDE = 0.999  # share of the range that it starts in: from black and white themselves no gradient leads away
+HALVINGS = 12  # of the interval in which the factor is looked for that makes a rounded change as long as it may be
 FIRST_WEIGHT = 1.0  # in which it begins; each round multiplies or divides it by 10, or halves the interval
 
 
@@ -99,8 +100,12 @@ def attack(
     random_start: bool = True,
     seed: int = 0,
     resume: Climb | None = None,
+    each: bool = True,
 ) -> Iterator[Step]:
-    """The same for several pictures (B, H, W, C) and a class for each, as one batch; yields Step with a Climb."""
+    """The same for several pictures (B, H, W, C) and a class for each, as one batch; yields Step with a Climb.
+
+    each: whether PGD's pictures are in 8 bits after every step, or, where nobody looks on, only after the last one.
+    """
     from engine import optimize
 
     if method not in METHODS or norm not in NORMS or aim not in AIMS:
@@ -133,6 +138,9 @@ def attack(
         keep=keep,
         resume=resume,
     ):
+        if not each and step.index < steps:
+            yield step
+            continue
         pixels = as_saved(step.result.pixels, original, epsilon, norm)
         yield replace(step, result=replace(step.result, pixels=pixels))
 
@@ -148,15 +156,33 @@ def eight_bit(pixels: np.ndarray) -> np.ndarray:
 def as_saved(pixels: np.ndarray, original: np.ndarray, epsilon: float, norm: str) -> np.ndarray:
     """(B, H, W, C) in steps of 1/255, not farther than epsilon from the original, which is in such steps itself."""
     start = np.rint(original.astype(np.float64) * 255)
-    change = np.rint(np.clip(pixels.astype(np.float64), 0, 1) * 255) - start
+    change = np.clip(pixels.astype(np.float64), 0, 1) * 255 - start
     if norm == "L∞":
         most = np.floor(epsilon * 255 + 1e-6)
-        change = change.clip(-most, most)
+        change = np.rint(change).clip(-most, most)
     else:
-        size = np.sqrt((change**2).sum((1, 2, 3), keepdims=True)) / 255
-        shorter = np.trunc(change * np.minimum(epsilon / np.maximum(size, 1e-12), 1))
-        change = np.where(size > epsilon, shorter, change)
+        change = _rounded(change, start, epsilon * 255)
     return ((start + change) / 255).astype(np.float32)
+
+
+def _rounded(change: np.ndarray, start: np.ndarray, most: float) -> np.ndarray:
+    """The change (B, H, W, C) in whole numbers, as long as it was before, or as `most`, but never longer.
+
+    Rounding makes a long row of small numbers much longer or shorter than it was. So what is rounded is a multiple of
+    the change, the largest one that fits, found by halving: the length can only grow with it.
+    """
+    size = lambda numbers: np.sqrt((numbers**2).sum((1, 2, 3), keepdims=True))  # noqa: E731
+    times = lambda factor: np.rint(change * factor).clip(-start, 255 - start)  # noqa: E731
+    length = size(change)
+    limit = np.minimum(length, most) + 1e-6
+    low = np.zeros_like(length)
+    # Where the numbers are of 2 on the average, or twice what they were, it is too long for certain.
+    high = 2 * np.maximum(np.sqrt(change[0].size) / np.maximum(length, 1e-9), 1)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        fits = size(times(middle)) <= limit
+        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
+    return times(low)
 
 
 def distances(pixels: np.ndarray, original: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -86,6 +86,24 @@ def test_rounding_never_leaves_the_ball():
             assert (saved <= 1).all()
 
 
+def test_rounding_keeps_the_length_of_a_long_row_of_small_numbers():
+    """Each of them is less than a step of 8 bits, and would be rounded to nothing, or to twice what it was."""
+    rng = np.random.default_rng(0)
+    original = eight_bit(0.2 + 0.6 * rng.random((3, 40, 50, 3)))
+    change = rng.laplace(size=original.shape)
+    change /= np.sqrt((change**2).sum((1, 2, 3), keepdims=True))
+    for length in (0.05, 0.1, 0.2, 0.4, 2.0):
+        for epsilon in (length, length / 2, 2 * length):
+            saved = as_saved(original + length * change, original, epsilon, "L2")
+            found = distances(saved, original)[1]
+            assert (found <= epsilon + 1e-6).all()
+            np.testing.assert_allclose(found, min(length, epsilon), rtol=0.05)
+            along = ((saved - original) * change).sum((1, 2, 3)) / found
+            assert (along > 0.3).all(), "and it goes the same way"
+    whole = eight_bit(original + 0.1 * rng.normal(size=original.shape))
+    np.testing.assert_array_equal(as_saved(whole, original, 1e3, "L2"), whole)
+
+
 # What can be worked out -----------------------------------------------------------------------------------------------
 
 
@@ -168,6 +186,13 @@ def test_toward_is_toward(digits, some):
     images = some[0][:3]
     climb = last(attack(digits, images, [7, 7, 7], aim="toward", epsilon=0.4, steps=30))
     assert (digits.scores(digits.batch(*climb.pixels)).argmax(1) == 7).all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_if_nobody_looks_on_the_last_picture_is_the_same(tiny, picture, norm):
+    how = {"norm": norm, "epsilon": 0.05, "steps": 4}
+    *_, step = attack(tiny, picture[None], [1], each=False, **how)
+    np.testing.assert_array_equal(step.result.pixels, last(attack(tiny, picture[None], [1], **how)).pixels)
 
 
 def test_a_batch_is_its_pictures_one_by_one(digits, some):
