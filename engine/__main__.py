@@ -803,5 +803,87 @@ def map_(
     click.echo(f"{told}.")
 
 
+@main.command()
+@click.option("--net", required=True, metavar="NET", help="A network: a name, or a file.")
+@click.option("--output", metavar="OUTPUT", help="The network's output to ask.  [default: the first]")
+@click.option("--beside", default="", metavar="NETS", help="Networks to compare it with, commas between.")
+@click.option("--data", "given", required=True, metavar="DATA", help="Pictures, as `index` takes them.")
+@click.option("--pictures", type=click.IntRange(1), default=100, show_default=True, help="How many, drawn by lot.")
+@click.option("--attacks", default="PGD,FGSM,noise", show_default=True, help="Which of these, commas between.")
+@click.option(
+    "--norm", type=command.Choice(("L∞", "L2")), default="L∞", show_default=True, help="Of the change; or Linf."
+)
+@click.option(
+    "--epsilons",
+    metavar="NUMBERS",
+    help="Sizes of the change, commas between: of 255 in L∞, lengths in pixel values in L2.  "
+    "[default: 0,1,2,4,8,16; in L2 0,0.25,0.5,1,2]",
+)
+@click.option("--steps", type=click.IntRange(1), default=10, show_default=True, help="Of PGD.")
+@click.option("--seed", default=0, show_default=True, help="Of what is drawn by lot.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+def robustness(
+    net: str,
+    output: str | None,
+    beside: str,
+    given: str,
+    pictures: int,
+    attacks: str,
+    norm: str,
+    epsilons: str | None,
+    steps: int,
+    seed: int,
+    out: Path,
+) -> None:
+    """Measure how many pictures a network has right when they are attacked, against the size of the change allowed.
+
+    Writes curve.csv (a row per network, attack and epsilon, with the 95 % interval), numbers.npz and result.json. A run
+    that is stopped early leaves the curves that there are by then.
+    """
+    from engine import dataset
+    from engine import robustness as robust
+
+    networks = [Net(nets.find(net), output=output)]
+    networks += [Net(nets.find(name.strip())) for name in beside.split(",") if name.strip()]
+    usual = robust.EPSILONS if norm == "L∞" else robust.LENGTHS
+    unit = 255 if norm == "L∞" else 1
+    try:
+        sizes = usual if epsilons is None else [float(each) / unit for each in epsilons.split(",")]
+    except ValueError as error:
+        raise click.UsageError(f"--epsilons are numbers with commas between, not {epsilons!r}.") from error
+    data, step, stopped = dataset.find(given), None, {}
+    knobs = {"pictures": pictures, "methods": [each.strip() for each in attacks.split(",") if each.strip()]}
+    knobs |= {"norm": norm, "epsilons": list(sizes), "steps": steps, "seed": seed}
+    try:
+        for step in command.shown(robust.curves_steps(networks, data, **knobs), "robustness"):  # noqa: B007
+            pass
+    except KeyboardInterrupt:
+        if step is None:
+            raise
+        stopped = {"stopped": {"done": step.index, "of": step.total}}
+    table = step.result
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "curve.csv", index=False)
+    np.savez(out / "numbers.npz", allow_pickle=False, **command.taken_apart(table, "")[0])
+    record = {
+        "command": "robustness",
+        "nets": [{"name": each.name, "sha256": each.sha256, "output": each.output} for each in networks],
+        "data": {"name": data.name, "digest": data.digest, "known": sorted(set(table.known))},
+        "knobs": knobs,
+        **stopped,
+        "engine": networks[0].engine,
+        "versions": command.versions(),
+    }
+    (out / "result.json").write_text(jsons.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    rows = table.assign(epsilon=[f"{each * unit:.4g}" for each in table.epsilon])
+    rows = rows.assign(**{key: [f"{share:.1%}" for share in table[key]] for key in ("accuracy", "low", "high")})
+    columns = ["net", "attack", "epsilon", "accuracy", "low", "high", "right", "count"]
+    click.echo(_table(rows[columns].values.tolist(), columns))
+    click.echo(f"\nepsilon: {'of 255' if norm == 'L∞' else 'length, in pixel values'}; classes by {table.known[0]}")
+    if stopped:
+        click.echo(f"Stopped after {step.index} of {step.total}; what there was by then is in {out}.", err=True)
+        click.get_current_context().exit(command.INTERRUPTED)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m engine")

@@ -44,6 +44,7 @@ UNIT = ("layer", "channel", "row", "col", "direction")  # what a target that is 
 PLAIN = {"int": int, "float": float, "str": str, "bool": bool}  # annotations whose values can be typed
 ARRAYS = ("np.ndarray", "pd.DataFrame", "Evidence", "dict[str, np.ndarray]")
 MADE = "Climb"  # what most methods return that make a picture; the others' dataclasses have a `picture`, too
+SPELLED = {"Linf": "L∞"}  # what can be typed in a choice's place
 INTERRUPTED = 130  # the exit status that shells give to a program ended by Ctrl-C
 
 
@@ -199,12 +200,19 @@ def options(method: Method) -> list[click.Option]:
         told = "Write how the picture came about, too: film.gif and film.mp4."
         found.append(click.Option(["--film"], is_flag=True, help=told))
     for knob in method.knobs:
-        kind = click.Choice(knob.choices) if knob.choices else knob.kind
+        kind = Choice(knob.choices) if knob.choices else knob.kind
         names = [f"--{knob.name.replace('_', '-')}", knob.name]
         needed = knob.default is inspect.Parameter.empty
         start = {"required": True} if needed else {"default": knob.default, "show_default": True}
         found.append(click.Option(names, type=kind, help=knob.help, **start))
     return found
+
+
+class Choice(click.Choice):
+    """One of some words; where one of them is not on every keyboard, another spelling of it counts, too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(SPELLED.get(value, value), param, ctx)
 
 
 def _target_options(method: Method) -> dict[str, tuple[str, type, str]]:

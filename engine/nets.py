@@ -32,7 +32,8 @@ def at_hand() -> dict[str, Path]:
 def labels(path: Path) -> tuple[str, ...]:
     """The names of the classes, as the file states them, without opening the network; () where it does not."""
     try:
-        return metadata.read(onnx.load(path, load_external_data=False)).labels
+        model = onnx.load(path, load_external_data=False)
+        return metadata.read(model, model.graph.input[0].type.tensor_type.shape.dim[1].dim_value).labels
     except Exception:  # protobuf raises a class of its own; whoever opens the file is told what is wrong with it
         return ()
 

@@ -124,6 +124,12 @@ def means() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["label", "series", "value", "low", "high"])
 
 
+def attacked() -> pd.DataFrame:
+    rows = [("a", "n", 0, 0.75, 0.5, 0.9, "3 of 4"), ("a", "n", 4, 0.25, 0.1, 0.5, "1 of 4")]
+    rows.append(("b", "m", 0, 1.0, 0.8, 1.0, "4 of 4"))
+    return pd.DataFrame(rows, columns=["curve", "group", "x", "share", "low", "high", "told"])
+
+
 KINDS = {"dead": "#777", "alive": "#27c"}
 
 
@@ -147,6 +153,9 @@ def one_of_each(net) -> dict[str, Callable[[], alt.Chart | alt.LayerChart]]:
         "colour_bar": lambda: charts.colour_bar((-1, 1), title="logits", signed=True),
         "matrix": lambda: charts.matrix(np.eye(3), ["a", "b", "c"], "rank correlation"),
         "dots": lambda: charts.dots(means(), x_title="share", bounds=(0, 1), rule=0.1),
+        "shares": lambda: charts.shares(
+            attacked(), ["a", "b", "c"], groups=["n", "m"], x_title="epsilon", y_title="right", most=8
+        ),
         "bars": lambda: charts.bars([1.0, -2.0, 0.5], x="filter", y="bias", chosen=2),
         "counts": lambda: charts.counts(["a", "b"], [3, 1], charts.kinds(2)),
         "explained": lambda: charts.explained(np.array([0.5, 0.3, 0.1])),
@@ -515,6 +524,29 @@ def test_dots_have_intervals_where_there_are_any():
     assert [row["value"] for row in compared[1]] == [0.1]
     assert points["encoding"]["color"]["scale"]["domain"] == ["x", "y"]
     assert {layer["encoding"]["x"]["scale"]["domain"][1] for layer, _ in spec.marks} == {1}
+
+
+def test_shares_have_bands_and_say_how_many_they_are():
+    """Curves and networks that are still to come have their colours and kinds of line already."""
+    spec = Spec(
+        charts.shares(attacked(), ["a", "b", "c"], groups=["n", "m"], x_title="epsilon", y_title="right", most=8)
+    )
+    ((band, rows),) = spec.of("area")
+    assert (band["encoding"]["y"]["field"], band["encoding"]["y2"]["field"]) == ("low", "high")
+    assert [(row["curve"], row["x"], row["share"], row["told"]) for row in rows] == [
+        ("a", 0, 0.75, "3 of 4"), ("a", 4, 0.25, "1 of 4"), ("b", 0, 1, "4 of 4")
+    ]  # fmt: skip
+    ((line, _),) = spec.of("line")
+    assert line["encoding"]["strokeDash"]["scale"]["domain"] == ["n", "m"]
+    dashes = line["encoding"]["strokeDash"]["scale"]["range"]
+    assert len({tuple(dash) for dash in dashes}) == 2
+    for layer, _ in spec.marks:
+        assert layer["encoding"]["y"]["scale"]["domain"] == [0, 1]
+        assert layer["encoding"]["x"]["scale"]["domain"] == [0, 8]
+        assert layer["encoding"]["color"]["scale"]["domain"] == ["a", "b", "c"]
+        assert len(set(layer["encoding"]["color"]["scale"]["range"])) == 3
+    *_, (points, _) = spec.of("point")
+    assert [tip["field"] for tip in points["encoding"]["tooltip"]] == ["curve", "x", "share", "told", "low", "high"]
 
 
 def test_kinds_have_colours_of_their_own():

@@ -90,7 +90,8 @@ def defaults(page: str, net: str) -> AppTest:
 def short(page: str) -> dict[str, int]:
     """What lets a page that makes pictures, or lays them out, do so in few steps."""
     makes = PAGES[page].path.parent.name in ("imagine", "paint", "fool") or page in ("map", "top_patches")
-    return {"steps": 3} if makes else {}
+    few = {"count": 4} if page == "robustness" else {}
+    return {"steps": 3, **few} if makes else {}
 
 
 COARSE = {"patch": 80, "stride": 80, "steps": 3}  # four positions of a patch on the larger network: soon done
@@ -243,6 +244,7 @@ LINKS = [
     ("segmentation", {"net": "digits", "method": "Grad-CAM", "foreground": "90", "background": "10", "smooth": "1"}),
     ("attack", {"net": "digits", "image": "digit-7", "class": "2", "norm": "L2", "length": "0.5", "steps": "3"}),
     ("attack", {"net": "digits", "attack": "FGSM", "aim": "toward", "toward": "8", "epsilon": "20", "times": "3"}),
+    ("robustness", {"net": "honest", "count": "4", "norm": "L2", "longest": "0.5", "steps": "2", "seed": "3"}),
     ("fooling", {"net": "digits", "toward": "8", "sure": "0.5", "steps": "9", "step_size": "0.2", "times": "3"}),
 ]
 
@@ -277,6 +279,7 @@ WRONG = {
     **{"preset": "Dali", "start": "now", "number": "luck", "seed": "?", "rule_blur": "soft"},
     **{"attack": "by night", "aim": "high", "norm": "L3", "epsilon": "tiny", "length": "long", "toward": "nobody"},
     **{"sure": "never", "step_size": "huge", "times": "many"},
+    **{"count": "all", "farthest": "far", "longest": "no end", "attacks": "of panic", "compared": "nobody"},
     **{"method": "guess", "foreground": "near", "background": "far", "smooth": "very", "against": "all"},
 }
 

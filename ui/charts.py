@@ -23,6 +23,7 @@ TILE = 164  # five abreast there, two on a phone
 ACCENT = "#e8590c"  # boxes and selections: readable on viridis, on greys and on both themes
 # Lines, to be told apart also by the colour-blind and on both themes (after Okabe and Ito 2008).
 CURVES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+DASHES = ([1, 0], [6, 3], [2, 2])  # kinds of lines: whole, dashed, dotted
 MAX_CELLS = 56  # a side, that a map is divided into for clicks and hovers
 
 alt.data_transformers.disable_max_rows()  # the tests watch the weight of every chart instead
@@ -723,6 +724,64 @@ def lines(
         at = pd.DataFrame({x: [chosen]})
         layers.append(alt.Chart(at).mark_rule(color=ACCENT, strokeWidth=2).encode(x=f"{x}:Q"))
     return alt.layer(*layers).properties(width=width, height=height)
+
+
+def shares(
+    data: pd.DataFrame,
+    curves: Sequence[str],
+    *,
+    x_title: str,
+    y_title: str,
+    most: float,
+    groups: Sequence[str],
+    columns: int = 3,
+    height: int = 320,
+) -> alt.LayerChart:
+    """Shares over x as lines with points, and their intervals as bands; a colour per curve, a kind of line per group.
+
+    data: columns curve, group, x, share, low and high in 0 to 1, and told, how many that is, in words. curves, groups:
+    all that there will be, so that nothing changes its looks as more come. most: the largest x. columns: of the
+    legend, where there is room.
+    """
+    rows = data[["curve", "group", "x", "share", "low", "high", "told"]].round(5)
+    names = list(curves)
+    y = {"scale": alt.Scale(domain=[0, 1]), "title": y_title, "axis": alt.Axis(format="%")}
+    base = alt.Chart(rows).encode(
+        x=alt.X("x:Q", title=x_title, scale=alt.Scale(domain=[0, most], nice=False), axis=alt.Axis(tickCount=9)),
+        color=alt.Color(
+            "curve:N",
+            sort=names,
+            scale=alt.Scale(domain=names, range=kinds(len(names))),
+            legend=alt.Legend(
+                title=None,
+                orient="top",
+                columns=alt.ExprRef(f"width < 420 ? 1 : {columns}"),  # on a phone, below each other
+                labelLimit=260,
+                symbolType="stroke",
+                symbolOpacity=1,
+                symbolStrokeWidth=3,
+            ),
+        ),
+    )
+    dash = alt.StrokeDash(
+        "group:N",
+        scale=alt.Scale(domain=list(groups), range=[DASHES[k % len(DASHES)] for k in range(len(groups))]),
+        legend=None,
+    )
+    told = [
+        alt.Tooltip("curve:N", title="curve"),
+        alt.Tooltip("x:Q", title=x_title, format=".3~g"),
+        alt.Tooltip("share:Q", title=y_title, format=".1%"),
+        alt.Tooltip("told:N", title="pictures"),
+        alt.Tooltip("low:Q", title="95 % interval, from", format=".1%"),
+        alt.Tooltip("high:Q", title="to", format=".1%"),
+    ]
+    return alt.layer(
+        base.mark_area(opacity=0.13).encode(y=alt.Y("low:Q", **y), y2="high:Q"),
+        base.mark_line(strokeWidth=2).encode(y=alt.Y("share:Q", **y), strokeDash=dash),
+        base.mark_point(filled=True, size=36, opacity=1).encode(y=alt.Y("share:Q", **y)),
+        base.mark_point(filled=True, size=300, opacity=0).encode(y=alt.Y("share:Q", **y), tooltip=told),  # easy to hit
+    ).properties(width="container", height=height)
 
 
 def dots(

@@ -84,6 +84,7 @@ if job.step is not None and not job.active:
 fooled.note()
 with st.container(horizontal=True, gap="medium"):
     frame.onward("fool", "fooling", "And if it may be changed more, into anything?")
+    frame.onward("fool", "robustness", "How often does that succeed, on many pictures?")
     frame.onward("explain", "saliency", "Which pixels does it go by?")
 
 recipe = {"method": "adversarial", "net": net.name, "sha256": net.sha256, "image": scene.picture_name}
