@@ -885,5 +885,93 @@ def robustness(
         click.get_current_context().exit(command.INTERRUPTED)
 
 
+@main.command()
+@click.option("--net", required=True, metavar="NET", help="A network: a name, or a file.")
+@click.option("--output", metavar="OUTPUT", help="The network's output to ask.  [default: the first]")
+@click.option("--data", "given", required=True, metavar="DATA", help="Pictures, as `index` takes them.")
+@click.option("--class", "class_", required=True, metavar="CLASS", help="Number or label of the class to become.")
+@click.option("--pictures", type=click.IntRange(1), default=64, show_default=True, help="How many to train on.")
+@click.option("--held", type=click.IntRange(1), default=100, show_default=True, help="How many others to measure on.")
+@click.option("--steps", type=click.IntRange(1), default=150, show_default=True, help="Of training.")
+@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Pictures a step.")
+@click.option("--rate", default=0.1, show_default=True, help="Adam's.")
+@click.option(
+    "--share",
+    type=(float, float),
+    default=(0.3, 0.5),
+    show_default=True,
+    help="Its side as a share of the picture's shorter one, from and to.",
+)
+@click.option("--turn", default=22.5, show_default=True, help="Degrees at most that it is turned by, either way.")
+@click.option("--seed", default=0, show_default=True, help="Of all that is drawn by lot.")
+@click.option("--film", is_flag=True, help="Write how the patch came about, too: film.gif and film.mp4.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+def patch(
+    net: str,
+    output: str | None,
+    given: str,
+    class_: str,
+    pictures: int,
+    held: int,
+    seed: int,
+    film: bool,
+    out: Path,
+    **knobs: Any,
+) -> None:
+    """Train a patch that makes pictures be taken for a class wherever it lies, and measure how often it does.
+
+    It is measured on pictures of the set that it was not trained on, beside the same patch with its pixels shuffled.
+    Writes patch.png (transparent outside of its circle), print.png (1,200 pixels a side: 10 cm at 300 dots per inch),
+    rates.csv, numbers.npz and result.json. A run that is stopped early leaves the patch that there is by then.
+    """
+    from engine import adversarial_patch as patches
+    from engine import dataset
+    from engine import image as images
+    from engine.film import Film
+
+    network, data, shot = Net(nets.find(net), output=output), dataset.find(given), Film() if film else None
+    k, step, stopped = network.class_index(class_), None, {}
+    train, test = patches.parted(data, network, k, pictures=pictures, held=held, seed=seed)
+    try:
+        for step in command.shown(patches.adversarial_patch_steps(network, train, k, seed=seed, **knobs), "patch"):
+            if shot is not None:
+                shot.add(patches.printable(step.result.picture, patches.SIDE))
+    except KeyboardInterrupt:
+        if step is None:
+            raise
+        stopped = {"stopped": {"done": step.index, "of": step.total}}
+    climb = step.result
+    drawn = {"share": knobs["share"], "turn": knobs["turn"], "seed": seed + 1}
+    for step in command.shown(patches.rates_steps(network, test, climb.picture, k, **drawn), "measure"):  # noqa: B007
+        pass
+    table = step.result.table()
+    record = {
+        "command": "patch",
+        "net": {"name": network.name, "sha256": network.sha256, "output": network.output},
+        "data": {"name": data.name, "digest": data.digest, "trained_on": len(train), "measured_on": len(test)},
+        "class": {"index": k, "label": network.labels[k]},
+        "knobs": {"pictures": pictures, "held": held, "seed": seed, **knobs},
+        **stopped,
+        "rates": table.to_dict("records"),
+        "engine": network.engine,
+        "versions": command.versions(),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "patch.png").write_bytes(images.to_png(patches.cut_out(climb.picture), record))
+    (out / "print.png").write_bytes(images.to_png(patches.printable(climb.picture)))
+    table.to_csv(out / "rates.csv", index=False)
+    (out / "result.json").write_text(jsons.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    np.savez(out / "numbers.npz", allow_pickle=False, **patches.numbers(climb, step.result))
+    if shot is not None:
+        (out / "film.gif").write_bytes(shot.gif())
+        (out / "film.mp4").write_bytes(shot.mp4())
+    shown = table.assign(**{key: [f"{share:.1%}" for share in table[key]] for key in ("share", "low", "high")})
+    click.echo(_table(shown.values.tolist(), ["with", f"taken for {network.labels[k]}", "of", "share", "low", "high"]))
+    if stopped:
+        done = stopped["stopped"]
+        click.echo(f"Stopped after {done['done']} of {done['of']}; what there was by then is in {out}.", err=True)
+        click.get_current_context().exit(command.INTERRUPTED)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m engine")

@@ -130,6 +130,10 @@ def attacked() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["curve", "group", "x", "share", "low", "high", "told"])
 
 
+def zoned() -> np.ndarray:
+    return np.array([["cat", "cat", "dog"], ["", "dog", "dog"]], object)
+
+
 KINDS = {"dead": "#777", "alive": "#27c"}
 
 
@@ -143,6 +147,7 @@ def one_of_each(net) -> dict[str, Callable[[], alt.Chart | alt.LayerChart]]:
     return {
         "picture": lambda: charts.picture(photo, boxes=[(1, 2, 3, 4)], frame=PART),
         "heatmap": lambda: charts.heatmap(values, title="logits", over=photo, frame=PART, name="cell", signed=True),
+        "zones": lambda: charts.zones(zoned(), {"cat": "#123456", "dog": "#654321"}, over=photo, name="cell"),
         "sheet": lambda: charts.sheet([photo] * 5, captions={"channel": range(5)}, columns=2, name="unit", chosen=3),
         "network_map": lambda: charts.network_map(net.layers, names[1], names[:2], "layer"),
         "top_classes": lambda: charts.top_classes(["a", "b"], [0.8, 0.2], [2.0, 1.0], "b"),
@@ -201,6 +206,38 @@ def test_a_picture_stands_upright(photo):
     assert (spec.at("y", 0), spec.at("y", 40), spec.at("x", 0), spec.at("x", 60)) == (0, height, 0, width)
     assert spec.image_box(layer, row) == pytest.approx((0, 0, height, width))
     assert middles(decoded(row), *SIZE) == pytest.approx(photo, abs=0.003)
+
+
+def test_places_of_a_picture_answer_in_its_own_pixels(photo):
+    spec = Spec(charts.picture(photo, places=6, name="spot"))
+    layer, rows = hits(spec)
+    assert len(rows) == 4 * 6, "squares of 10 pixels"
+    assert [(row["row"], row["col"]) for row in rows[:7]] == [(5, 5 + 10 * k) for k in range(6)] + [(15, 5)]
+    assert spec.box(rows[-1]) == pytest.approx((spec.at("y", 30), spec.at("x", 50), spec.at("y", 40), spec.at("x", 60)))
+    assert [tip["field"] for tip in layer["encoding"]["tooltip"]] == ["row", "col"]
+    chosen = [each for each in spec.whole["params"] if each["name"] == "spot"]
+    assert [each["select"]["fields"] for each in chosen] == [["row", "col"]]
+    assert layer["mark"]["cursor"] == "pointer"
+
+
+def test_zones_lie_where_they_should_in_their_colours(photo):
+    """Over the part that the net saw; where there is no word, there is no cell."""
+    shares = np.arange(6).reshape(2, 3) / 10
+    colours = {"bird": "#000001", "dog": "#654321", "cat": "#123456"}
+    spec = Spec(charts.zones(zoned(), colours, over=photo, frame=PART, name="cell", tips={"share": shares}))
+    layer, rows = hits(spec)
+    assert [(row["row"], row["col"], row["kind"]) for row in rows] == [
+        (0, 0, "cat"), (0, 1, "cat"), (0, 2, "dog"), (1, 1, "dog"), (1, 2, "dog")
+    ]  # fmt: skip
+    assert [row["share"] for row in rows] == pytest.approx([0, 0.1, 0.2, 0.4, 0.5])
+    assert spec.box(rows[3]) == pytest.approx((spec.at("y", 19), spec.at("x", 21), spec.at("y", 34), spec.at("x", 36)))
+    fill = layer["encoding"]["fill"]
+    assert fill["scale"] == {"domain": ["dog", "cat"], "range": ["#654321", "#123456"]}, "those that occur"
+    assert spec.legend() == fill
+    assert [tip["field"] for tip in layer["encoding"]["tooltip"]] == ["row", "col", "kind", "share"]
+    ((_, (row,)),) = spec.of("image")
+    grey = decoded(row)[..., :3]
+    assert np.ptp(grey, axis=2).max() == 0, "the colours are the cells' alone"
 
 
 @pytest.mark.parametrize("size", [SIZE, (60, 40), (300, 20), (7, 7)])

@@ -163,7 +163,7 @@ def f(net, image, *, step: float = 2, way: str = "up", seed: int | None = None, 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_runs_on_defaults(method, name, tmp_path):
     needed = [knob.name for knob in METHODS[name].knobs if knob.default is inspect.Parameter.empty]
-    assert set(needed) <= {"style"}, "what else must be given has to be given here"
+    assert set(needed) <= {"style", "other"}, "what else must be given has to be given here"
     numbers, record = method(name, *(word for knob in needed for word in (f"--{knob}", "brick")))
     assert numbers
     assert all(np.isfinite(a).all() for a in numbers.values() if a.dtype.kind == "f")

@@ -685,8 +685,9 @@ def cells(at: AppTest) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(rows, cols, values) of each map on the page whose cells can be pointed at."""
     for chart in charts(at):
         for table in tables(chart):
-            if {"row", "col"} <= set(table):
-                (value,) = set(table) - {"row", "col", "top", "left", "bottom", "right"}
+            values = set(table) - {"row", "col", "top", "left", "bottom", "right"}
+            if {"row", "col"} <= set(table) and len(values) == 1:  # others are for clicks alone, or coloured by words
+                (value,) = values
                 yield np.array(table["row"]), np.array(table["col"]), np.array(table[value])
 
 

@@ -172,8 +172,14 @@ def picture(
     frame: Frame | None = None,
     width: int = PANEL,
     smooth: bool = True,
+    places: int = 0,
+    name: str = "place",
 ) -> alt.LayerChart:
-    """A picture, with boxes (top, left, bottom, right) in its own pixels; `frame` marks the part that the net saw."""
+    """A picture, with boxes (top, left, bottom, right) in its own pixels; `frame` marks the part that the net saw.
+
+    places: so many along the longer side answer clicks; the selection `name` has points with `row` and `col`, the
+    middle of the place in the picture's pixels.
+    """
     shape = pixels.shape[:2]
     layers: list = [_picture_layer(_shrink(pixels, width) if smooth else pixels, (0, 0, *shape), shape, width)]
     if frame is not None and (frame.height < shape[0] - 1 or frame.width < shape[1] - 1):
@@ -181,7 +187,91 @@ def picture(
         layers.append(_box_layer([whole], shape, dashed=True))
     if boxes:
         layers.append(_box_layer(boxes, shape))
+    if places:
+        count = tuple(max(1, round(places * side / max(shape))) for side in shape)
+        cells = _grid(np.argwhere(np.ones(count, bool)), count, (0, 0, *shape))
+        cells = cells.assign(
+            row=((cells.top + cells.bottom) / 2).astype(int), col=((cells.left + cells.right) / 2).astype(int)
+        )
+        layers.append(_hits(cells, ["row", "col"], shape, name))
     return _finish(alt.layer(*layers), shape, width)
+
+
+def zones(
+    kinds: np.ndarray,
+    colours: Mapping[str, str],
+    *,
+    over: np.ndarray,
+    frame: Frame | None = None,
+    opacity: float = 0.6,
+    boxes: Sequence[tuple] = (),
+    name: str | None = None,
+    tips: Mapping[str, np.ndarray] | None = None,
+    columns: int = 2,
+    width: int = PANEL,
+) -> alt.LayerChart:
+    """Which kind each cell of a grid (rows, cols) over a picture (H, W, 3) is of, in flat colours with a legend.
+
+    kinds: words, "" where there is none. colours: of each kind; the legend has those that occur. frame: the part of the
+    picture that the grid covers. tips: further (rows, cols) for the tooltip. name: of the selection, whose points have
+    `row` and `col` of the grid. columns: of the legend.
+    """
+    shape = over.shape[:2]
+    extent = (frame.top, frame.left, frame.top + frame.height, frame.left + frame.width) if frame else (0, 0, *shape)
+    grey = _shrink(over, width) @ np.array([0.299, 0.587, 0.114], np.float32)
+    layers: list = [_picture_layer(np.repeat(grey[..., None], 3, 2), (0, 0, *shape), shape, width)]
+    where = np.argwhere(kinds != "")
+    rows, cols = where.T
+    told = {"kind": kinds[rows, cols], **{key: values[rows, cols] for key, values in (tips or {}).items()}}
+    cells = _grid(where, kinds.shape, extent).assign(row=rows, col=cols, **told)
+    there = [kind for kind in colours if (kinds == kind).any()]
+    fill = alt.Fill(
+        "kind:N",
+        scale=alt.Scale(domain=there, range=[colours[kind] for kind in there]),
+        legend=alt.Legend(
+            title=None,
+            orient="bottom",
+            columns=columns,
+            labelLimit=width // columns - 30,
+            symbolStrokeWidth=0,
+            symbolOpacity=1,
+            offset=8,
+        ),
+    )
+    hits = _hits(cells, ["row", "col", *told], shape, name)
+    layers.append(hits.encode(fill=fill, fillOpacity=alt.value(opacity)))
+    if boxes:
+        layers.append(_box_layer(boxes, shape))
+    return _finish(alt.layer(*layers), shape, width)
+
+
+def _grid(which: np.ndarray, count: tuple[int, int], extent: tuple) -> pd.DataFrame:
+    """top, left, bottom and right of some cells (N, 2) of a regular grid of `count` (rows, columns) over an extent."""
+    top, left, bottom, right = extent
+    tall, wide = (bottom - top) / count[0], (right - left) / count[1]
+    corners = np.array([top, left]) + which * np.array([tall, wide])
+    boxes = np.hstack([corners, corners + np.array([tall, wide])]).round(2)
+    return pd.DataFrame(boxes, columns=["top", "left", "bottom", "right"])
+
+
+def _hits(cells: pd.DataFrame, tips: Sequence[str], shape: tuple[int, int], name: str | None) -> alt.Chart:
+    """Transparent rectangles that answer hovers and, if `name`, clicks, by their `row` and `col`."""
+    scales = _axes(shape)
+    hover = alt.selection_point(name=f"hover_{name or 'cells'}", on="pointerover", empty=False, clear="pointerout")
+    chart = (
+        alt.Chart(cells)
+        .mark_rect(stroke=ACCENT, fillOpacity=0, cursor="pointer" if name else "default")
+        .encode(
+            x=alt.X("left:Q", axis=None, scale=scales["x"]),
+            x2="right:Q",
+            y=alt.Y("top:Q", axis=None, scale=scales["y"]),
+            y2="bottom:Q",
+            tooltip=list(tips),
+            strokeOpacity=alt.condition(hover, alt.value(1), alt.value(0)),
+        )
+        .add_params(hover)
+    )
+    return chart.add_params(alt.selection_point(name=name, fields=["row", "col"], empty=False)) if name else chart
 
 
 def _shrink(pixels: np.ndarray, width: int) -> np.ndarray:
