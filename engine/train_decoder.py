@@ -13,7 +13,6 @@ no feature behind a convolution of stride 2 minds a pattern of every other pixel
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import math
@@ -29,10 +28,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from engine.checkpoint import BadTraining, keep, restore
 from engine.export import ExportFailed, trace
 from engine.net import Net
 from engine.step import Step
-from engine.train_style import BadTraining, crops, relative
+from engine.train_style import crops, relative
 from engine.trunk import trunk
 
 LEAK = 0.2  # of the rectifiers
@@ -174,7 +174,10 @@ def train_decoder(
         decoder = Decoder(width, encoder.channels, times, recipe.channels, torch.from_numpy(scale))
     decoder = decoder.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(decoder.parameters(), recipe.rate, betas=(0.9, 0.98))
-    start = _restore(checkpoint, decoder, optimizer, encoder, recipe) if checkpoint and checkpoint.exists() else 0
+    facts = {"net": encoder.sha256, "recipe": {**asdict(recipe), "steps": 0}}  # how long it is to last may change
+    kept, start = {"decoder": decoder, "optimizer": optimizer}, 0
+    if checkpoint and checkpoint.exists():
+        start = restore(checkpoint, facts, "another network or settings", **kept)
     layers = loss_layers(encoder, layer)
     weights = {"pixel": recipe.pixel, "edge": recipe.edge, "feature": recipe.feature}
     sums, counted = dict.fromkeys(weights, 0.0), 0
@@ -198,7 +201,7 @@ def train_decoder(
         done = step + 1
         if done % every == 0 or done == recipe.steps:
             if checkpoint:
-                _keep(checkpoint, decoder, optimizer, encoder, recipe, done)
+                keep(checkpoint, done, facts, **kept)
             means = {name: total / counted for name, total in sums.items()}
             yield Step(done, recipe.steps, Progress(decoder.eval(), means, done * recipe.batch))
             decoder.train()
@@ -232,37 +235,6 @@ def codes(encoder: Net, data: Sequence[bytes], layer: str) -> dict[str, np.ndarr
         "least": np.quantile(values, 1 - MOST, 1).astype(np.float32),
         "most": np.quantile(values, MOST, 1).astype(np.float32),
     }
-
-
-def _keep(
-    path: Path, decoder: Decoder, optimizer: torch.optim.Optimizer, encoder: Net, recipe: Recipe, step: int
-) -> None:
-    state = {
-        "step": step,
-        "net": encoder.sha256,
-        "recipe": asdict(recipe),
-        "decoder": decoder.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    torch.save(state, unfinished)
-    os.replace(unfinished, path)
-
-
-def _restore(path: Path, decoder: Decoder, optimizer: torch.optim.Optimizer, encoder: Net, recipe: Recipe) -> int:
-    """The step to go on with. Raises BadTraining where the checkpoint is another training's."""
-    try:
-        state = torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
-        if state["net"] != encoder.sha256 or {**state["recipe"], "steps": 0} != {**asdict(recipe), "steps": 0}:
-            raise BadTraining(f"{path.name} is of a training with another network or settings; choose another file.")
-        decoder.load_state_dict(state["decoder"])
-        optimizer.load_state_dict(state["optimizer"])
-    except BadTraining:
-        raise
-    except Exception as error:  # torch answers damaged files with many kinds of exception
-        raise BadTraining(f"{path.name} is no checkpoint of this training, or is damaged; delete it.") from error
-    return state["step"]
 
 
 # Writing it down ------------------------------------------------------------------------------------------------------

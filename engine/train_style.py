@@ -13,7 +13,6 @@ nearest neighbours and a convolution in place of transposed convolutions (Odena 
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -30,6 +29,7 @@ from torch import nn
 
 from engine import dataset
 from engine import image as pictures
+from engine.checkpoint import BadTraining, keep, restore
 from engine.export import ExportFailed
 from engine.gram import gram
 from engine.net import Net
@@ -39,10 +39,6 @@ STRIDE = 4  # sides of what the network is given are multiples of this
 LEAST = 32  # pixels a side that a style picture must have: below, its textures are those of the scaling
 FLOOR = 1e-5  # what instance normalisation adds to the variance
 TOLERANCE = 1e-3  # of white: what the written file may differ from the module by, whose sums are ordered differently
-
-
-class BadTraining(ValueError):
-    """What was given cannot be trained on, or goes on from another training; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +256,9 @@ def train_style(
         torch.manual_seed(recipe.seed)
         painter = Painter(len(names), recipe).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(painter.parameters(), recipe.rate)
-    start = _restore(checkpoint, painter, optimizer, names, recipe) if checkpoint and checkpoint.exists() else 0
+    facts, kept, start = _facts(names, recipe), {"painter": painter, "optimizer": optimizer}, 0
+    if checkpoint and checkpoint.exists():
+        start = restore(checkpoint, facts, "other styles or settings", **kept)
     if start >= recipe.steps:
         yield Step(recipe.steps, recipe.steps, Progress(painter, {}, start * recipe.batch))
         return
@@ -289,7 +287,7 @@ def train_style(
         done = step + 1
         if done % every == 0 or done == recipe.steps:
             if checkpoint:
-                _keep(checkpoint, painter, optimizer, names, recipe, done)
+                keep(checkpoint, done, facts, **kept)
             means = {name: total / counted for name, total in sums.items()}
             yield Step(done, recipe.steps, Progress(painter, means, done * recipe.batch))
             sums, counted = dict.fromkeys(weights, 0.0), 0
@@ -304,38 +302,9 @@ def note(log: Path, progress: Progress) -> None:
         file.write(head + ",".join([str(progress.pictures), *(f"{v:.4f}" for v in progress.losses.values())]) + "\n")
 
 
-def _keep(
-    path: Path, painter: Painter, optimizer: torch.optim.Optimizer, names: tuple[str, ...], recipe: Recipe, step: int
-) -> None:
-    state = {
-        "step": step,
-        "names": list(names),
-        "recipe": asdict(recipe),
-        "painter": painter.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    torch.save(state, unfinished)
-    os.replace(unfinished, path)
-
-
-def _restore(
-    path: Path, painter: Painter, optimizer: torch.optim.Optimizer, names: tuple[str, ...], recipe: Recipe
-) -> int:
-    """The step to go on with. Raises BadTraining where the checkpoint is another training's."""
-    try:
-        state = torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
-        kept = {**state["recipe"], "channels": tuple(state["recipe"]["channels"])}
-        if tuple(state["names"]) != names or {**kept, "steps": 0} != {**asdict(recipe), "steps": 0}:
-            raise BadTraining(f"{path.name} is of a training with other styles or settings; choose another file.")
-        painter.load_state_dict(state["painter"])
-        optimizer.load_state_dict(state["optimizer"])
-    except BadTraining:
-        raise
-    except Exception as error:  # torch answers damaged files with many kinds of exception
-        raise BadTraining(f"{path.name} is no checkpoint of this training, or is damaged; delete it.") from error
-    return state["step"]
+def _facts(names: Sequence[str], recipe: Recipe) -> dict[str, object]:
+    """What makes this training another one than others; how long it is to last does not."""
+    return {"styles": list(names), "recipe": {**asdict(recipe), "steps": 0}}
 
 
 # Writing it down ------------------------------------------------------------------------------------------------------

@@ -15,11 +15,11 @@ from click.testing import CliRunner
 
 from engine import image
 from engine.__main__ import main
+from engine.checkpoint import BadTraining
 from engine.decoder import decoded, open_decoder
 from engine.net import Net
 from engine.step import last
 from engine.train_decoder import (
-    BadTraining,
     Decoder,
     Recipe,
     codes,

@@ -17,10 +17,11 @@ from click.testing import CliRunner
 from engine import image
 from engine import train_style as training
 from engine.__main__ import main
+from engine.checkpoint import BadTraining
 from engine.gram import gram
 from engine.net import Net
 from engine.step import last
-from engine.train_style import BadTraining, Painter, Recipe, export_style, relative, train_style
+from engine.train_style import Painter, Recipe, export_style, relative, train_style
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -22,7 +22,7 @@ from engine.style_transfer import (
 )
 from engine.texture import CANVASES, MOVES
 from engine.tiles import has_bfloat16
-from ui import controls, frame, studio
+from ui import charts, controls, frame, studio
 
 OWN = "one of your own"
 NAMES = [*brushwork.NAMES, *samples.names("texture"), *samples.names("photograph")]
@@ -146,10 +146,10 @@ if masks is not None:
     knobs["regions"] = masks
 told = {key: value for key, value in knobs.items() if value is not None and value is not masks}
 with st.container(horizontal=True, gap="small"):
-    for (name, pixels), column in zip(chosen, controls.panels(len(chosen)), strict=True):
+    for (name, pixels), column in zip(chosen, controls.panels(len(chosen), charts.TILE), strict=True):
         with column:
             st.markdown(f"**The style: {name}**")
-            studio.still(pixels)
+            studio.still(pixels, charts.TILE)
 if where != next(iter(places)):
     shown = masks if where == MASKS else frame.cached(regions.masks)(scene.picture, places[where])
     with st.expander("Where each style goes: white", icon=":material/format_paint:"):
