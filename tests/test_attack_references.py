@@ -1,0 +1,139 @@
+"""Do torchattacks and foolbox fool the same network as often, and with changes as small?
+
+Both are for development only (benchmarks/README.md). All three attack the same function, the digit network's twin, and
+what they make is classified by ONNX Runtime. Theirs is not rounded to 8 bits; ours is, and stays in the ball.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+torchattacks = pytest.importorskip("torchattacks", reason="torchattacks is not installed; it is for comparisons only.")
+foolbox = pytest.importorskip("foolbox", reason="foolbox is not installed; it is for comparisons only.")
+
+from engine import dataset  # noqa: E402
+from engine.adversarial import attack, distances, eight_bit  # noqa: E402
+from engine.examples import Examples, examples  # noqa: E402
+from engine.net import Net  # noqa: E402
+from engine.step import last  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+COUNT = 200
+CLOSE = 0.03  # of the pictures
+
+
+@pytest.fixture(scope="module")
+def net() -> Net:
+    return Net("exported_models/digits.onnx")
+
+
+@pytest.fixture(scope="module")
+def some(net) -> Examples:
+    found = examples(dataset.find("digits"), net, COUNT)
+    assert (net.scores(net.batch(*found.pixels)).argmax(1) == found.classes).all()
+    return found
+
+
+class Wrapped(nn.Module):
+    """Pixels to logits: what the libraries ask for."""
+
+    def __init__(self, net: Net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net.twin(x, [self.net.logits])[self.net.logits].reshape(len(x), -1)
+
+
+def given(net: Net, some: Examples):
+    """Module, pictures and classes, as the libraries take them."""
+    return Wrapped(net).eval(), torch.from_numpy(net.batch(*some.pixels)), torch.from_numpy(some.classes)
+
+
+def fooled(net: Net, some: Examples, pixels: np.ndarray) -> np.ndarray:
+    """(N,) bool by ONNX Runtime, of pictures (N, C, H, W)."""
+    return net.scores(np.ascontiguousarray(pixels)).argmax(1) != some.classes
+
+
+def by_foolbox(attack, module: nn.Module, x: torch.Tensor, y: torch.Tensor, epsilon: float | None) -> np.ndarray:
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = foolbox.PyTorchModel(module, bounds=(0, 1))
+        return attack(model, x, y, epsilons=epsilon)[1].detach().numpy()
+
+
+CASES = {
+    "FGSM": (
+        {"method": "FGSM", "epsilon": 24 / 255},
+        lambda module: torchattacks.FGSM(module, eps=24 / 255),
+        lambda: foolbox.attacks.FGSM(),
+    ),
+    "PGD in L∞": (
+        {"epsilon": 12 / 255, "steps": 10, "rate": 3 / 255},
+        lambda module: torchattacks.PGD(module, eps=12 / 255, alpha=3 / 255, steps=10),
+        lambda: foolbox.attacks.LinfPGD(abs_stepsize=3 / 255, steps=10),
+    ),
+    "PGD in L2": (
+        {"epsilon": 0.7, "steps": 20, "rate": 0.0875, "norm": "L2"},
+        lambda module: torchattacks.PGDL2(module, eps=0.7, alpha=0.0875, steps=20),
+        lambda: foolbox.attacks.L2PGD(abs_stepsize=0.0875, steps=20),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_as_many_are_fooled(name, net, some):
+    """In L2, foolbox keeps the ball first and the range after it, so that its changes are shorter than they may be."""
+    how, by_torchattacks, foolboxs = CASES[name]
+    module, x, y = given(net, some)
+    ours = last(attack(net, some.pixels, some.classes.tolist(), **how)).pixels
+    torch.manual_seed(0)
+    theirs = by_torchattacks(module)(x, y).detach().numpy(), by_foolbox(foolboxs(), module, x, y, how["epsilon"])
+    rate = fooled(net, some, net.batch(*ours)).mean()
+    assert 0.2 < rate < 0.8, "at which rates can differ"
+    assert rate == pytest.approx(fooled(net, some, theirs[0]).mean(), abs=CLOSE)
+    if how.get("norm") == "L2":
+        assert rate > fooled(net, some, theirs[1]).mean() - CLOSE
+    else:
+        assert rate == pytest.approx(fooled(net, some, theirs[1]).mean(), abs=CLOSE)
+
+
+def lengths(some: Examples, pixels: np.ndarray) -> np.ndarray:
+    """(N,) L2 norms of the change, of pictures (N, C, H, W)."""
+    return distances(pixels.transpose(0, 2, 3, 1), eight_bit(some.pixels))[1]
+
+
+@pytest.mark.parametrize(
+    ("how", "by_torchattacks", "foolboxs", "most"),
+    [
+        (
+            {"method": "DeepFool", "norm": "L2", "steps": 50},
+            lambda module: torchattacks.DeepFool(module, steps=50, overshoot=0.02),
+            lambda: foolbox.attacks.L2DeepFoolAttack(steps=50, overshoot=0.02),
+            1.05,
+        ),
+        (
+            {"method": "Carlini-Wagner", "steps": 100, "rate": 0.05},
+            lambda module: torchattacks.CW(module, c=1, steps=100, lr=0.05),
+            lambda: foolbox.attacks.L2CarliniWagnerAttack(5, 100, stepsize=0.05, initial_const=1.0),
+            1.1,
+        ),
+    ],
+    ids=["DeepFool", "Carlini-Wagner"],
+)
+def test_the_changes_are_as_small(how, by_torchattacks, foolboxs, most, net, some):
+    """Where the library's picture fools; each library has ways of its own to end, ours may be better but not worse."""
+    some = Examples(some.pixels[:40], some.classes[:40], some.rows[:40], some.by)
+    module, x, y = given(net, some)
+    ours = net.batch(*last(attack(net, some.pixels, some.classes.tolist(), **how)).pixels)
+    assert fooled(net, some, ours).mean() >= 1 - CLOSE
+    theirs = by_torchattacks(module)(x, y), torch.from_numpy(by_foolbox(foolboxs(), module, x, y, None))
+    for other in (each.detach().numpy() for each in theirs):
+        both = fooled(net, some, ours) & fooled(net, some, other)
+        assert both.mean() > 0.4  # torchattacks' DeepFool ends on the border, and half of it is on the wrong side
+        assert np.median(lengths(some, ours)[both] / lengths(some, other)[both]) < most
