@@ -16,6 +16,7 @@ import math
 import pathlib
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -93,9 +94,15 @@ def accuracy(net: nn.Module, pictures: torch.Tensor, labels: torch.Tensor) -> fl
     return right
 
 
-def train(epochs: int, seed: int, log: pathlib.Path) -> tuple[nn.Module, float, float, float]:
+Change = Callable[[nn.Module, torch.Tensor, torch.Tensor, float, float], torch.Tensor]
+
+
+def train(
+    epochs: int, seed: int, log: pathlib.Path, change: Change | None = None
+) -> tuple[nn.Module, float, float, float]:
     """AdamW, one warm-up and one cosine, label smoothing.
 
+    change: makes each batch harder: (net, pixels, labels, mean, std) to pixels.
     Returns the net after the last epoch, its test accuracy, and the mean and std of the training pixels.
     """
     torch.set_num_threads(1)  # sums are in the same order whatever the number of cores
@@ -117,8 +124,10 @@ def train(epochs: int, seed: int, log: pathlib.Path) -> tuple[nn.Module, float, 
             start, losses, right = time.perf_counter(), 0.0, 0
             order = torch.randperm(len(labels), generator=rng)[: len(labels) // batch * batch].view(-1, batch)
             for chosen in order:
-                x, y = (augment(pictures[chosen], rng) - mean) / std, labels[chosen]
-                out = net(x)
+                x, y = augment(pictures[chosen], rng), labels[chosen]
+                if change is not None:
+                    x = change(net, x, y, mean, std)
+                out = net((x - mean) / std)
                 loss = F.cross_entropy(out, y, label_smoothing=0.1)
                 optimizer.zero_grad()
                 loss.backward()

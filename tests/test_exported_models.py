@@ -104,6 +104,44 @@ def test_the_same_seed_trains_the_same_digit_network(tmp_path):
     assert not torch.equal(weights[0], weights[2])
 
 
+def test_the_robust_digit_network_is_as_good_as_it_says_and_stands_what_the_plain_one_does_not():
+    from engine.robustness import robustness
+
+    _, (pictures, labels) = script("train_digits").load()
+    pixels = pictures.transpose(0, 2, 3, 1)
+    curves = {}
+    for name in ("digits", "digits_robust"):
+        net = Net(FOLDER / f"{name}.onnx")
+        curves[name] = robustness(net, pixels[:120], labels[:120], epsilons=(0.2,), steps=20).accuracy[0]
+    assert curves["digits_robust"] - curves["digits"] >= 0.4
+    reached = share_right(net, pictures, labels)
+    assert reached == pytest.approx(stated(net), abs=5e-5)
+    with (FOLDER / "digits_robust.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert float(last["test_accuracy"]) == pytest.approx(reached, abs=5e-5)
+    assert f"**{stated(net):.2%}**".replace("%", " %") in (FOLDER / "README.md").read_text("utf-8")
+
+
+def test_the_attack_in_training_stays_in_its_ball_and_makes_pictures_harder():
+    import torch
+    import torch.nn.functional as F
+
+    robust = script("train_digits_robust")
+    torch.manual_seed(0)
+    net = robust.train_digits.Network().eval()
+    pixels, labels = torch.rand(8, 1, 32, 32), torch.arange(8)
+    found = robust.attacked(net, pixels, labels, 0.3, 0.3, 0.1)
+    assert (found - pixels).abs().max() <= 0.1 + 1e-6
+    assert found.min() >= 0
+    assert found.max() <= 1
+    loss = [F.cross_entropy(net((each - 0.3) / 0.3), labels).item() for each in (pixels, found)]
+    assert loss[1] > loss[0] + 0.1
+    change = robust.growing(2)
+    first, second, third = (float((change(net, pixels, labels, 0.3, 0.3) - pixels).abs().max()) for _ in range(3))
+    assert 0 < first <= robust.EPSILON / 2 + 1e-6 < second <= robust.EPSILON + 1e-6
+    assert third <= robust.EPSILON + 1e-6
+
+
 def test_the_photograph_network_is_exported_from_saved_weights(tmp_path, monkeypatch, capsys):
     import torch
     from PIL import Image
