@@ -973,5 +973,58 @@ def patch(
         click.get_current_context().exit(command.INTERRUPTED)
 
 
+@main.command("one-pixel-rate")
+@click.option("--net", required=True, metavar="NET", help="A network: a name, or a file.")
+@click.option("--output", metavar="OUTPUT", help="The network's output to ask.  [default: the first]")
+@click.option("--data", "given", required=True, metavar="DATA", help="Pictures, as `index` takes them.")
+@click.option("--pictures", type=click.IntRange(1), default=50, show_default=True, help="How many, drawn by lot.")
+@click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="Pixels that may be changed.")
+@click.option("--population", type=click.IntRange(4), default=80, show_default=True, help="Candidates in a generation.")
+@click.option("--steps", type=click.IntRange(1), default=20, show_default=True, help="Generations at most.")
+@click.option("--seed", default=0, show_default=True, help="Of what is drawn by lot.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+def one_pixel_rate(net: str, output: str | None, given: str, pictures: int, out: Path, **knobs: int) -> None:
+    """Count on how many pictures one pixel, or a few, make the network say something else than they are.
+
+    Pictures that it has wrong from the start are not counted. Writes pictures.csv (a row per picture) and result.json
+    (the rate with its 95 % interval). A run that is stopped early leaves the pictures that were done by then.
+    """
+    from engine import dataset, one_pixel
+    from engine.examples import examples
+
+    network, data, step, stopped = Net(nets.find(net), output=output), dataset.find(given), None, {}
+    drawn = examples(data, network, pictures, seed=knobs["seed"])
+    try:
+        steps = one_pixel.success_steps(network, drawn.pixels, drawn.classes, **knobs)
+        for step in command.shown(steps, "one-pixel-rate"):  # noqa: B007
+            pass
+    except KeyboardInterrupt:
+        if step is None or not len(step.result):
+            raise
+        stopped = {"stopped": {"done": len(step.result), "of": len(drawn)}}
+    table, found = one_pixel.named(step.result, network, data, drawn), one_pixel.rate(step.result)
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "pictures.csv", index=False)
+    record = {
+        "command": "one-pixel-rate",
+        "net": {"name": network.name, "sha256": network.sha256, "output": network.output},
+        "data": {"name": data.name, "digest": data.digest, "known": drawn.by},
+        "knobs": {"pictures": pictures, **knobs},
+        **stopped,
+        "facts": found,
+        "engine": network.engine,
+        "versions": command.versions(),
+    }
+    (out / "result.json").write_text(jsons.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    click.echo(
+        f"{found['rate']:.1%} (95 % interval: {found['low']:.1%} to {found['high']:.1%}): {found['fooled']} fooled of "
+        f"{found['right']} that {network.name} has right, of {found['pictures']} pictures of {data.name}; classes by "
+        f"{drawn.by}."
+    )
+    if stopped:
+        click.echo(f"Stopped after {len(table)} of {len(drawn)}; they are in {out}.", err=True)
+        click.get_current_context().exit(command.INTERRUPTED)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m engine")

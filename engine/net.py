@@ -12,7 +12,7 @@ import logging
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -304,6 +304,19 @@ class Net:
         made = [name for name in names if name not in start]
         found = dict(zip(made, self._run(self._tap(made, start), made, start), strict=True)) if made else {}
         return {name: found[name] if name in found else start[name] for name in names}
+
+    def part(self, start: str, end: str) -> Callable[[np.ndarray], np.ndarray]:
+        """The stretch of the graph between two tensors, as a function from (B, C, h, w) to what comes of it.
+
+        The maps may be smaller than the network's own, if the stretch allows it; nothing may by-pass `start`.
+        """
+        model = self._cut([end], {start: np.zeros((1, 1, 1, 1), np.float32)})
+        for value in model.graph.input:
+            if value.name == start:  # the picture's size, where the file states it, is that of a whole one
+                del value.type.tensor_type.shape.dim[:]
+                value.type.tensor_type.shape.dim.extend(onnx.TensorShapeProto.Dimension() for _ in range(4))
+        session = self._session(model.SerializeToString())
+        return lambda maps: session.run([end], {start: maps})[0]
 
     def normalise(self, batch: np.ndarray) -> np.ndarray:
         """(batch - mean) / std, as the network wants it: pixels in [0, 1] to the graph's input."""
