@@ -141,6 +141,10 @@ def units() -> pd.DataFrame:
     return pd.DataFrame({"unit": [0, 1, 2], "a": [0.1, 0.5, 0.2], "b": [1, 2, 3], "kind": ["dead", "alive", "alive"]})
 
 
+def spots() -> pd.DataFrame:
+    return pd.DataFrame({"picture": [5, 7], "x": [0.5, 59.5], "y": [0.5, 10.5], "kind": ["alive", "alive"]})
+
+
 def one_of_each(net) -> dict[str, Callable[[], alt.Chart | alt.LayerChart]]:
     photo, values = np.zeros((*SIZE, 3), np.float32), np.arange(15.0).reshape(3, 5)
     names = [layer.name for layer in net.layers]
@@ -170,6 +174,7 @@ def one_of_each(net) -> dict[str, Callable[[], alt.Chart | alt.LayerChart]]:
         "points": lambda: charts.points(
             units(), x="a", y="b", titles=("a", "b"), tips=["unit"], colours=KINDS, name="p"
         ),
+        "places": lambda: charts.places(spots(), SIZE, tips=["picture"], colours=KINDS),
         "ranked": lambda: charts.ranked(units(), y="a", title="a", tips=["unit"], colours=KINDS, name="r", chosen=1),
         "gallery": lambda: charts.gallery(
             [photo] * 3, [["a", "b"]] * 3, wrong=[True, False, False], captions={"of": range(3)}, name="g"
@@ -601,3 +606,21 @@ def test_counts_and_shares_are_what_was_given():
     ((_, rows),) = Spec(charts.explained(np.array([0.5, 0.3, 0.1]))).of("bar")
     assert [row["together"] for row in rows] == [0.5, 0.8, 0.9]
     assert [row["drawn"] for row in rows] == [True, True, False]
+
+
+# Places ---------------------------------------------------------------------------------------------------------------
+
+
+def test_places_lie_where_they_are_in_the_picture():
+    spec = Spec(charts.places(spots(), SIZE, tips=["picture"], colours=KINDS))
+    assert spec.whole["width"] / spec.whole["height"] == pytest.approx(60 / 40, rel=0.01)
+    ((layer, rows),) = spec.of("circle")
+    pixel = spec.whole["width"] / 60
+    assert (spec.at("x", rows[0]["x"]), spec.at("y", rows[0]["y"])) == pytest.approx((pixel / 2, pixel / 2), rel=0.05)
+    assert spec.at("x", rows[1]["x"]) == pytest.approx(59.5 * pixel)
+    assert spec.at("y", rows[1]["y"]) == pytest.approx(10.5 * pixel, rel=0.01), "row 0 is at the top"
+    for axis, title in (("x", "column, pixels"), ("y", "row, pixels")):
+        assert layer["encoding"][axis]["title"] == title
+    assert layer["encoding"]["color"]["scale"]["domain"] == ["dead", "alive"], "also those that do not occur"
+    ((_, (area,)),) = spec.of("rect")
+    assert spec.box(area) == pytest.approx((0, 0, spec.whole["height"], spec.whole["width"]))

@@ -620,6 +620,35 @@ def points(
     return alt.layer(dots, ring.encode(**place)).properties(width="container", height=height)
 
 
+def places(
+    data: pd.DataFrame, size: tuple[int, int], *, tips: Sequence[str], colours: Mapping[str, str], width: int = 230
+) -> alt.LayerChart:
+    """Points on the area of pictures (H, W), at the columns x and y in their pixels, row 0 at the top.
+
+    tips: columns of the tooltip. colours: of the column `kind`, all of which are in the legend.
+    """
+    area = pd.DataFrame({"left": [0], "top": [0], "right": [size[1]], "bottom": [size[0]]})
+    scales = _axes(size)
+    ticks = {"format": "d", "tickCount": 5, "grid": False, "domain": False}
+    x = {"scale": scales["x"], "title": "column, pixels", "axis": alt.Axis(**ticks)}
+    y = {"scale": scales["y"], "title": "row, pixels", "axis": alt.Axis(**ticks)}
+    frame = alt.Chart(area).mark_rect(filled=False, stroke=MUTED)
+    frame = frame.encode(x=alt.X("left:Q", **x), x2="right:Q", y=alt.Y("top:Q", **y), y2="bottom:Q")
+    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
+    look = {"size": 70, "opacity": 0.85, "stroke": "white", "strokeWidth": 0.8}
+    dots = (
+        alt.Chart(data)
+        .mark_circle(**look)
+        .encode(
+            x=alt.X("x:Q", **x),
+            y=alt.Y("y:Q", **y),
+            color=alt.Color("kind:N", scale=scale, legend=alt.Legend(title=None, orient="top")),
+            tooltip=list(tips),
+        )
+    )
+    return _finish(alt.layer(frame, dots), size, width)
+
+
 def ranked(
     data: pd.DataFrame,
     *,
