@@ -31,6 +31,7 @@ CANDIDATES = 10  # classes whose borders DeepFool looks at, the likeliest ones, 
 OVERSHOOT = 0.02  # DeepFool's, beyond the border
 ROUNDS = 5  # of Carlini & Wagner's search for the weight of the margin
 INSIDE = 0.999  # share of the range that it starts in: from black and white themselves no gradient leads away
+TOGETHER = 10  # pictures of a batch that PGD sends through the network at a time: no more stay in the cache
 HALVINGS = 12  # of the interval in which the factor is looked for that makes a rounded change as long as it may be
 FIRST_WEIGHT = 1.0  # in which it begins; each round multiplies or divides it by 10, or halves the interval
 
@@ -124,20 +125,24 @@ def attack(
     steps = 1 if method == "FGSM" else steps
     rate = epsilon if method == "FGSM" else rate or 2.5 * epsilon / steps
     centre = optimize.tensor(original)
-    keep = optimize.in_ball(centre, epsilon, norm)
     x = centre
     if method == "PGD" and random_start and resume is None:
-        x = keep(centre + _somewhere(centre, epsilon, norm, seed), x, 0)
-    target = log_probability(net, classes)
-    for step in optimize.ascend(
-        target if aim == "toward" else -1 * target,
-        x,
-        net=net,
-        steps=steps,
-        move=(optimize.by_sign if norm == "L∞" else optimize.by_length)(rate),
-        keep=keep,
-        resume=resume,
-    ):
+        x = optimize.in_ball(centre, epsilon, norm)(centre + _somewhere(centre, epsilon, norm, seed), x, 0)
+    runs = []
+    for first in range(0, len(x), TOGETHER):
+        some = slice(first, first + TOGETHER)
+        target = log_probability(net, classes[some])
+        run = optimize.ascend(
+            target if aim == "toward" else -1 * target,
+            x[some],
+            net=net,
+            steps=steps,
+            move=(optimize.by_sign if norm == "L∞" else optimize.by_length)(rate),
+            keep=optimize.in_ball(centre[some], epsilon, norm),
+            resume=optimize.part(resume, some),
+        )
+        runs.append(run)
+    for step in optimize.abreast(runs):
         if not each and step.index < steps:
             yield step
             continue

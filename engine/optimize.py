@@ -12,7 +12,7 @@ had.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,6 +87,23 @@ def ascend(
         x = x.detach().requires_grad_()
         pixels = through(x)  # of which the next step takes the gradient
         yield Step(index + 1, steps, Climb(shown(pixels), np.stack(scores), x.detach(), memory))
+
+
+def abreast(runs: Sequence[Iterator[Step]]) -> Iterator[Step]:
+    """Several runs of as many steps, each with pictures of its own, as one: a Step with all of them after each.
+
+    More pictures at a time than stay in the processor's cache are slower, and not faster, than fewer. Of moves that
+    remember nothing.
+    """
+    for steps in zip(*runs, strict=True):
+        pixels, scores, x = zip(*((s.result.pixels, s.result.scores, s.result.x) for s in steps), strict=True)
+        climb = Climb(np.concatenate(pixels), np.concatenate(scores, 1), torch.cat(x))
+        yield Step(steps[0].index, steps[0].total, climb)
+
+
+def part(climb: Climb | None, some: slice) -> Climb | None:
+    """Some of the pictures of a run of `abreast`, to go on with."""
+    return climb and Climb(climb.pixels[some], climb.scores[:, some], climb.x[some])
 
 
 def tensor(images: np.ndarray) -> torch.Tensor:

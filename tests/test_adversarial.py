@@ -224,3 +224,21 @@ def test_what_there_is_not_is_said(tiny, picture, knobs, told):
         adversarial(tiny, picture, 1, **knobs)
     with pytest.raises(UnknownClass):
         adversarial(tiny, picture, 99)
+
+
+# Many at a time -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_batch_in_parts_is_the_same_batch(digits, some, norm, monkeypatch):
+    how = {"norm": norm, "epsilon": 0.1 if norm == "L∞" else 1.0, "steps": 4}
+    images, classes = some[0][:5], some[1][:5].tolist()
+    whole = last(attack(digits, images, classes, **how))
+    monkeypatch.setattr("engine.adversarial.TOGETHER", 2)
+    parts = list(attack(digits, images, classes, **how))
+    assert np.abs(parts[-1].result.pixels - whole.pixels).max() <= 1 / 255 + 1e-6
+    assert (parts[-1].result.pixels != whole.pixels).mean() < 0.01
+    np.testing.assert_allclose(parts[-1].result.scores, whole.scores, rtol=1e-3, atol=1e-5)
+    assert [step.index for step in parts] == [1, 2, 3, 4]
+    late = last(attack(digits, images, classes, **how, resume=parts[1].result))
+    np.testing.assert_array_equal(late.pixels, parts[-1].result.pixels)
