@@ -26,8 +26,8 @@ def png(data: bytes) -> np.ndarray:
 @pytest.mark.parametrize(
     ("link", "knobs"),
     [
-        ({"steps": 3}, {"epsilon": 8 / 255, "steps": 3}),
-        ({"attack": "FGSM", "epsilon": 20}, {"method": "FGSM", "epsilon": 20 / 255}),
+        ({"steps": 3}, {"epsilon": 32 / 255, "steps": 3}),
+        ({"attack": "FGSM", "epsilon_grey": 20}, {"method": "FGSM", "epsilon": 20 / 255}),
         ({"norm": "L2", "length": 0.5, "steps": 3, "seed": 4}, {"norm": "L2", "epsilon": 0.5, "steps": 3, "seed": 4}),
         ({"attack": "DeepFool", "steps": 9}, {"method": "DeepFool", "steps": 9}),
         ({"attack": "Carlini-Wagner", "steps": 4}, {"method": "Carlini-Wagner", "steps": 4}),
@@ -51,7 +51,7 @@ def test_the_picture_and_what_is_said_of_it_are_the_engines(link, knobs, given):
 
 
 def test_toward_a_class_it_is_that_class_which_is_claimed(given):
-    at = opened("attack", net="digits", aim="toward", toward="8", epsilon=60, steps=30)
+    at = opened("attack", net="digits", aim="toward", toward="8", epsilon_grey=60, steps=30)
     assert fine(at)
     assert metrics(at)["Taken for, saved as PNG"] == "8"
     assert not at.info
@@ -61,7 +61,7 @@ def test_toward_a_class_it_is_that_class_which_is_claimed(given):
 
 
 def test_an_attack_that_failed_is_not_called_a_success():
-    at = opened("attack", net="digits", aim="toward", toward="8", epsilon=1, steps=2)
+    at = opened("attack", net="digits", aim="toward", toward="8", epsilon_grey=1, steps=2)
     assert fine(at)
     assert metrics(at)["Taken for, saved as PNG"] == scene(at).class_name
     assert any("still taken for" in each.value for each in at.info)

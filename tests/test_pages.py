@@ -243,7 +243,7 @@ LINKS = [
     ("clever_hans", {"object": "cross", "mark": "none", "seed": "3", "count": "2"}),
     ("segmentation", {"net": "digits", "method": "Grad-CAM", "foreground": "90", "background": "10", "smooth": "1"}),
     ("attack", {"net": "digits", "image": "digit-7", "class": "2", "norm": "L2", "length": "0.5", "steps": "3"}),
-    ("attack", {"net": "digits", "attack": "FGSM", "aim": "toward", "toward": "8", "epsilon": "20", "times": "3"}),
+    ("attack", {"net": "digits", "attack": "FGSM", "aim": "toward", "toward": "8", "epsilon_grey": "20", "times": "3"}),
     ("robustness", {"net": "honest", "count": "4", "norm": "L2", "longest": "0.5", "steps": "2", "seed": "3"}),
     ("fooling", {"net": "digits", "toward": "8", "sure": "0.5", "steps": "9", "step_size": "0.2", "times": "3"}),
 ]
@@ -277,8 +277,16 @@ WRONG = {
     **{"what": "nothing", "networks": "?", "layers": "?", "on": "off", "points": "7", "parts": "-", "percent": "all"},
     **{"several": "magic", "which": "none", "measure": "yard", "object": "horse", "mark": "Hans", "exposing": "?"},
     **{"preset": "Dali", "start": "now", "number": "luck", "seed": "?", "rule_blur": "soft"},
-    **{"attack": "by night", "aim": "high", "norm": "L3", "epsilon": "tiny", "length": "long", "toward": "nobody"},
-    **{"sure": "never", "step_size": "huge", "times": "many"},
+    **{
+        "attack": "by night",
+        "aim": "high",
+        "norm": "L3",
+        "epsilon": "tiny",
+        "epsilon_grey": "?",
+        "length": "long",
+        "toward": "nobody",
+    },
+    **{"epsilon_grey": "?", "sure": "never", "step_size": "huge", "times": "many"},
     **{"count": "all", "farthest": "far", "longest": "no end", "attacks": "of panic", "compared": "nobody"},
     **{"method": "guess", "foreground": "near", "background": "far", "smooth": "very", "against": "all"},
 }

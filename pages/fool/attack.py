@@ -29,7 +29,9 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         knobs["norm"] = controls.choice("Size is measured in", "norm", list(NORMS))
     if method not in FREE and knobs["norm"] == "L∞":
         told = "How far each channel of each pixel may go, of 255."
-        knobs["epsilon"] = controls.slider("Epsilon, of 255", 1, 64, 8, key="epsilon", width=180, help=told) / 255
+        # Digits are hardly anything but black and white, so that much must change.
+        key, usual = ("epsilon_grey", 32) if net.channels == 1 else ("epsilon", 8)
+        knobs["epsilon"] = controls.slider("Epsilon, of 255", 1, 64, usual, key=key, width=180, help=told) / 255
     elif method not in FREE:
         told = "The root of the sum of the squares of all changes, in pixel values of 0 to 1."
         knobs["epsilon"] = controls.slider("Epsilon", 0.1, 10.0, 1.0, 0.1, key="length", width=180, help=told)

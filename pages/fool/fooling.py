@@ -51,8 +51,8 @@ def path(found: Fooled):
         x_title="step",
         y_title="probability",
         bounds=(0.0, 1.0),
-        height=250,
-        columns=2,
+        height=290,
+        columns=5 if max(len(names[j]) for j in five) < 4 else 2,
     )
 
 
