@@ -75,7 +75,15 @@ class Method:
     def makes(self) -> bool:
         """Whether it makes a picture, of whose making there can be a film."""
         annotation = inspect.signature(self.function).return_annotation
-        return annotation == MADE or hasattr(getattr(sys.modules[self.function.__module__], annotation, None), "picture")
+        return annotation == MADE or hasattr(
+            getattr(sys.modules[self.function.__module__], annotation, None), "picture"
+        )
+
+    @property
+    def of_class(self) -> bool:
+        """Whether its target is a class, and can be nothing else."""
+        target = inspect.signature(self.function).parameters.get("target")
+        return target is not None and target.annotation == "int"
 
     @property
     def name(self) -> str:
@@ -274,6 +282,8 @@ def run(
     if "target" in method.takes:
         unit = {part: given.pop(f"target_{part}") for part in UNIT}
         arguments["target"] = target = _target(network, view, class_, given.pop("against"), unit)
+        if method.of_class and not isinstance(target, int):
+            raise click.UsageError(f"{method.name} is about a class: leave --against, --layer and --channel out.")
         if isinstance(target, int):  # what the method reads of a class, its logit or its probability, is its own affair
             asked["class"] = {"index": target, "label": network.labels[target]}
         else:

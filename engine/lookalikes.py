@@ -58,10 +58,11 @@ def lookalikes(
 ) -> Pasted:
     """A class's probability as a function of where another picture is pasted.
 
-    image: (H, W, C) pixels of the net's own size. target: a class. other: what is pasted: a sample's name or a file, or
-    an array (h, w, 1 or 3), or with its opacity behind, (h, w, 2 or 4). cut: one of CUTS; "thing" pastes what is in the
-    other's middle, cut out by its colours (engine/regions.py). share: the longer side of what is pasted, as a share of
-    the picture's shorter one. grid: places along the picture's longer side, the middles of equal cells.
+    image: (H, W, C) pixels of the net's own size. target: a class. other: what is pasted, a sample's name or a file.
+    It may be an array, too: (h, w, 1 or 3), or (h, w, 2 or 4) with its opacity behind.
+    cut: one of CUTS; "thing" is what is in the other's middle, cut out by its colours (engine/regions.py).
+    share: longer side of what is pasted, as a share of the picture's shorter one.
+    grid: places along the picture's longer side, the middles of equal cells.
     Returns Pasted.
     Raises UnknownClass, NotAPicture, ValueError, OSError.
     """

@@ -103,7 +103,7 @@ def test_what_it_comes_to_is_told():
     first = next(iter(come.others))
     assert f"{scene(at).net.labels[first]} at {come.others[first]}" in told
     assert f"does that at {come.hiding}." in told
-    assert f"most at ({come.evidence[0]}, {come.evidence[1]})" in told
+    assert f"most at row {come.evidence[0]}, column {come.evidence[1]}." in told
     assert (f"At {come.clear} of the {won} places" in told) == bool(come.clear)
 
 

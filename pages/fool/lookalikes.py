@@ -92,7 +92,7 @@ def in_words(found) -> str:
     text += f". Its shape alone, in the picture's mean colour, does that at {come.hiding}. "
     if come.evidence is None:
         return text + f"Nowhere does that shape take anything from “{names[k]}”."
-    text += f"Hiding costs “{names[k]}” most at ({come.evidence[0]}, {come.evidence[1]}), marked by a box. "
+    text += f"Hiding costs “{names[k]}” most at row {come.evidence[0]}, column {come.evidence[1]}. "
     if won:
         text += (
             f"At {come.clear} of the {won} places that is not covered; the farthest of them is {come.farthest:.0f} "
@@ -175,6 +175,7 @@ def draw(step, complete: bool) -> None:
             f"The likeliest class for each place of the other picture; without it, it is {names[found.before]}.",
             key="kinds",
         )
+        st.caption("Grey: as without it." + (" The box: where hiding costs most." if marked else ""))
     pixels = eight_bit(pasted(scene.pixels, piece, (rows[row], cols[col])))
     shown.update(pixels=pixels, before=found.before)
     with right:

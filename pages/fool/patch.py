@@ -30,8 +30,8 @@ from ui import charts, controls, fooled, frame, jobs, lens, studio
 
 SMALL, WIDE = 64, (0.5, 0.7)  # on so few pixels a patch of a third of the picture has no room for a pattern
 PLACES = 32  # along the longer side of the picture, that a click can choose
-VALUES = 4_000_000  # of all layers together: networks with more are trained in fewer steps, unless more are asked for
-STEPS = (50, 20)
+LARGE = 1e9  # multiplications of a forward pass: larger networks are trained in fewer steps, unless more are asked for
+STEPS = (80, 30)
 
 scene = frame.scene()
 net, k = scene.net, scene.class_index
@@ -44,26 +44,34 @@ low, high = WIDE if few else SHARE
 
 
 @st.cache_resource(
-    max_entries=3, show_spinner="Reading the pictures …", hash_funcs={**frame.HASHES, Dataset: lambda data: data.digest}
+    max_entries=2, show_spinner="Reading the pictures …", hash_funcs={**frame.HASHES, Dataset: lambda data: data.digest}
 )
 def pictures_of(data: Dataset, net: Net, target: int, pictures: int, held: int, seed: int):
     """To train on, and to measure on; shared by all sessions, and not to be changed."""
     return parted(data, net, target, pictures=pictures, held=held, seed=seed)
 
 
+def products(net: Net) -> int:
+    """How many multiplications one forward pass takes, about: each weight counts once for each place of its layer."""
+    total = 0
+    for layer in net.layers:
+        for name in net.graph.producer(layer.name).inputs[1:2]:
+            total += np.size(net.graph.constants.get(name, ())) * layer.shape[1] * layer.shape[2]
+    return total
+
+
 # Choose -------------------------------------------------------------------------------------------------------------
 
-slow = sum(int(np.prod(layer.shape)) for layer in net.layers) > VALUES
 look = {"horizontal": True, "vertical_alignment": "bottom", "gap": "medium"}
 with st.container(**look):
     # Not the class that the picture looks least like, as elsewhere: the patch is not about this picture.
     usual = "toaster" if "toaster" in names else names[-1]
     wanted = names.index(controls.one("Make everything a", "toward", sorted(names, key=str.lower), usual, width=220))
     data = lens.pictures(net)
-    steps = controls.slider("Steps", 1, 500, STEPS[slow], key="steps", width=180)
+    steps = controls.slider("Steps", 1, 500, STEPS[products(net) > LARGE], key="steps", width=180)
 with st.expander("How it is trained", icon=":material/tune:"), st.container(**look):
-    pictures = controls.number("Pictures to train on", "trained", 1, 500, 64, width=160)
-    held = controls.number("Others to measure on", "held", 1, 500, 60, width=160)
+    pictures = controls.number("Pictures to train on", "trained", 1, 200, 64, width=160)
+    held = controls.number("Others to measure on", "held", 1, 200, 60, width=160)
     told = "Its width as a share of the picture's shorter side; each time another one between the two."
     least = controls.slider("Size from", 0.1, 1.0, low, 0.05, key=f"patch_from{few}", width=130, help=told)
     most = controls.slider("to", 0.1, 1.0, high, 0.05, key=f"patch_to{few}", width=130)
@@ -121,6 +129,7 @@ def draw(step, complete: bool) -> None:
         st.markdown("**The patch**" if complete else "**The patch so far**")
         if step is None:
             st.skeleton(height=180)
+            st.skeleton(height=215)
         else:
             st.image(image.to_png(charts.on_checks(cut_out(patch))), width=180)
             curve = studio.curve(step.result.scores.mean(1, keepdims=True), "mean log-probability")
@@ -139,7 +148,10 @@ def draw(step, complete: bool) -> None:
             key="patched",
         )
     with right:
-        likeliest("With the patch, saved as PNG", frame.scores(net, pixels))
+        if patch is None:
+            st.skeleton(height=195)
+        else:
+            likeliest("With the patch, saved as PNG", frame.scores(net, pixels))
         likeliest("Without", frame.scores(net, original))
 
 
