@@ -10,7 +10,19 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks import embedding, explain, fast_style, index, maximize, networks, occlusion, overhead, style_transfer
+from benchmarks import (
+    adversarial,
+    embedding,
+    explain,
+    fast_style,
+    index,
+    maximize,
+    networks,
+    occlusion,
+    one_pixel,
+    overhead,
+    style_transfer,
+)
 from benchmarks.timing import Others, machine, table
 from engine.net import Net
 from engine.nets import SHIPPED
@@ -22,7 +34,7 @@ from engine.nets import SHIPPED
 @click.option("--quick", is_flag=True, help="Less of it: stride 16 instead of 8, and 3 rounds.")
 @click.option(
     "--only",
-    default="occlusion,explain,overhead,maximize,style,fast_style,index,embedding",
+    default="occlusion,explain,overhead,maximize,style,fast_style,index,embedding,one_pixel,adversarial",
     help="Which of these tables.",
 )
 @click.option("--large", default="vgg16", help="Networks on which only the quick methods of `explain` are timed.")
@@ -32,7 +44,8 @@ def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
     click.echo(machine(f"{torch.get_num_threads()} for torch, ONNX Runtime's default (one per core)") + "\n")
     others = Others()
     with tempfile.TemporaryDirectory() as folder:
-        of_networks = any(each in only for each in ("occlusion", "explain", "overhead", "maximize", "index"))
+        paired = ("occlusion", "explain", "overhead", "maximize", "index", "one_pixel", "adversarial")
+        of_networks = any(each in only for each in paired)
         pairs = [networks.pair(name, Path(folder)) for name in nets.split(",")] if of_networks else []
         if "occlusion" in only:
             _occlusion(pairs, stride, rounds)
@@ -51,6 +64,10 @@ def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
             _index(pairs, Path(folder), rounds)
         if "embedding" in only.split(","):
             _embedding(min(rounds, 3))
+        if "one_pixel" in only:
+            _one_pixel(pairs, rounds)
+        if "adversarial" in only:
+            _adversarial(pairs, min(rounds, 3), adversarial.STEPS // 10 if quick else adversarial.STEPS)
     click.echo(f"\n{others.said()}")
 
 
@@ -169,6 +186,35 @@ def _embedding(rounds: int) -> None:
     click.echo(f"\n### t-SNE, {embedding.STEPS} iterations ({rounds} rounds)\n")
     head = ["features", "Convoscope", "scikit-learn", "faster by", "goal", "of 10 neighbours kept", "divergence"]
     click.echo(table(head, [row]))
+
+
+def _one_pixel(pairs: list[networks.Pair], rounds: int) -> None:
+    asked = one_pixel.POPULATION * one_pixel.GENERATIONS
+    click.echo(f"\n### One-pixel attack, milliseconds per candidate, {asked} of them ({rounds} rounds)\n")
+    head = ["network", "beside", "its batches", "Convoscope", "the other", "faster by", "in processor time", "goal"]
+    click.echo(table(head, []))
+    for pair in pairs:
+        for found in one_pixel.compare(pair, rounds):
+            timed = found.comparison
+            each = (f"{statistics.median(side) / asked * 1e3:.2f}" for side in (timed.ours, timed.theirs))
+            ratio = f"**{timed.ratio:.2f}×** ({min(timed.ratios):.2f} to {max(timed.ratios):.2f})"
+            spent = f"{found.theirs / found.ours:.2f}×"
+            goal = f"{one_pixel.GOAL:g}×" if found.peer == "PyTorch" else ""
+            row = (f"{pair.name} ({pair.weights} weights)", found.peer, found.size, *each, ratio, spent, goal)
+            click.echo(table(head, [row]).splitlines()[-1])  # each as it comes
+
+
+def _adversarial(pairs: list[networks.Pair], rounds: int, steps: int) -> None:
+    click.echo(f"\n### PGD of {steps} steps on {adversarial.BATCH} pictures, seconds ({rounds} rounds)\n")
+    head = ["network", "beside", "Convoscope", "the other", "faster by", "goal"]
+    click.echo(table(head, []))
+    for pair in pairs:
+        for peer in adversarial.PEERS:
+            timed = adversarial.compare(pair, peer, rounds, steps=steps)
+            each = (f"{statistics.median(side):.1f}" for side in (timed.ours, timed.theirs))
+            ratio = f"**{timed.ratio:.2f}×** ({min(timed.ratios):.2f} to {max(timed.ratios):.2f})"
+            row = (f"{pair.name} ({pair.weights} weights)", peer, *each, ratio, f"{adversarial.GOAL:g}×")
+            click.echo(table(head, [row]).splitlines()[-1])  # each as it comes
 
 
 if __name__ == "__main__":

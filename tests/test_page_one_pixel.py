@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 
 import nets as small
@@ -84,8 +85,7 @@ def test_pixels_are_marked_where_they_are_and_the_curve_starts_at_the_picture():
     at = opened("one_pixel", **LINK, changed=2)
     seen = scene(at)
     found = one_pixel(seen.net, seen.pixels, seen.class_index, count=2, **KNOBS)
-    boxes = [table for table in column(at, "top", "left", "bottom", "right") if "kind" not in table]
-    around = boxes[0]
+    around = column(at, "top", "left", "bottom", "right")[0]
     for i, j in found.places.tolist():
         assert any(
             top <= i < bottom and left <= j < right and bottom - top <= 3 and right - left <= 3
@@ -98,6 +98,23 @@ def test_pixels_are_marked_where_they_are_and_the_curve_starts_at_the_picture():
     i, j = found.places[0]
     was, now = (round(float(pixels[i, j, 0]) * 255) for pixels in (eight_bit(seen.pixels), found.pixels))
     assert any(f"Row {i}, column {j}: {was} became {now}." in each.value for each in at.caption)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_seen_from_near_has_the_pixel_in_its_box(seed):
+    at = opened("one_pixel", **LINK, seed=seed)
+    seen = scene(at)
+    found = one_pixel(seen.net, seen.pixels, seen.class_index, seed=seed, **KNOBS)
+    _, before, after = column(at, "top", "left", "bottom", "right")[:3]
+    urls = [table["url"][0] for table in column(at, "url")][1:3]
+    for table, url, pixels in ((before, urls[0], eight_bit(seen.pixels)), (after, urls[1], found.pixels)):
+        near = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))), np.float32) / 255
+        times = near.shape[0] // 11
+        assert near.shape[:2] == (11 * times, 11 * times), "eleven pixels a side, also at the edge"
+        place = int(table["top"][0]), int(table["left"][0])
+        assert (table["bottom"][0], table["right"][0]) == (place[0] + 1, place[1] + 1)
+        i, j = (times * at + times // 2 for at in place)
+        assert near[i, j, 0] == pytest.approx(pixels[tuple(found.places[0])][0], abs=0.003)
 
 
 def test_an_attack_that_failed_is_not_called_a_success():
@@ -142,7 +159,7 @@ def test_how_often_is_the_engines_and_the_commands(given, tmp_path):
     table = success(net, drawn.pixels, drawn.classes, count=4, seed=2, **KNOBS)
     found = rate(table)
     assert metrics(at)["Fooled, of those that it has right"] == f"{found['rate']:.0%}"
-    assert any(f"{found['fooled']} of {found['right']};" in each.value for each in at.caption)
+    assert any(f"{found['fooled']} of {found['right']}." in each.value for each in at.caption)
     written = named(table, net, data, drawn)
     assert given["pictures.csv"].decode() == written.to_csv(index=False)
     (spots,) = column(at, "kind", "place")
@@ -173,7 +190,7 @@ def test_pictures_that_are_wrong_from_the_start_are_said_not_to_count(monkeypatc
     at = opened("one_pixel", **LINK, seed=77)
     assert fine(at)
     assert metrics(at)["Fooled, of those that it has right"] == "50%"
-    assert any("1 of 2; 1 more is wrong from the start and not counted" in each.value for each in at.caption)
+    assert any("1 of 2. 1 more is wrong from the start and not counted." in each.value for each in at.caption)
 
 
 def test_what_takes_long_waits_for_a_button(monkeypatch):

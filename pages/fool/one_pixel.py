@@ -44,9 +44,9 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     most = min(100, net.input_size[0] * net.input_size[1])
     count = controls.number("Pixels", "changed", 1, most, usual["count"], width=110)
     told = "Candidates in each generation; the paper has 400."
-    population = controls.slider("Population", 4, 400, usual["population"], key="population", width=180, help=told)
+    population = controls.slider("Population", 4, 400, usual["population"], key="population", width=150, help=told)
     told = "At most; it ends when the picture is taken for what is wanted. The paper has 100."
-    steps = controls.slider("Generations", 1, 100, usual["steps"], key="steps", width=180, help=told)
+    steps = controls.slider("Generations", 1, 100, usual["steps"], key="steps", width=150, help=told)
     seed = controls.number("Seed", "seed", 0, 9999, usual["seed"], width=110)
 knobs = {"aim": aim, "count": count, "population": population, "steps": steps, "seed": seed}
 
@@ -85,8 +85,9 @@ def marked(found: FewPixels) -> None:
 def near(found: FewPixels) -> None:
     """What is around the first changed pixel, before and after, and the colours in words."""
     i, j = found.places[0].tolist()
-    top, left = max(i - NEAR, 0), max(j - NEAR, 0)
-    part = np.s_[top : i + NEAR + 1, left : j + NEAR + 1]
+    side = 2 * NEAR + 1
+    top, left = (max(min(at - NEAR, length - side), 0) for at, length in ((i, height), (j, width)))
+    part = np.s_[top : top + side, left : left + side]
     with st.container(horizontal=True, gap="small"):
         for title, pixels in (("Before", original), ("After", found.pixels)):
             with st.container(width=148):
@@ -173,8 +174,8 @@ def some(net: Net, digest: str, count: int, seed: int, _data: Dataset) -> Exampl
 def often(done: pd.DataFrame, total: int) -> None:
     """The rate so far, where the pixels lie, and picture by picture."""
     found, tried = rate(done), done[done.right]
-    left, rest = controls.panel_and_rest()
-    with left:
+    side, rest = controls.panel_and_rest()
+    with side:
         st.metric(
             "Fooled, of those that it has right",
             f"{found['rate']:.0%}" if len(tried) else "–",
@@ -182,11 +183,13 @@ def often(done: pd.DataFrame, total: int) -> None:
             "off",
             delta_arrow="off",
         )
-        wrong = len(done) - len(tried)
-        st.caption(
-            f"{found['fooled']} of {len(tried)}; {wrong} more {'is' if wrong == 1 else 'are'} wrong from the start and "
-            f"not counted, {total - len(done)} still to come."
-        )
+        wrong, left = len(done) - len(tried), total - len(done)
+        parts = [f"{found['fooled']} of {len(tried)}."]
+        if wrong:
+            parts.append(f"{wrong} more {'is' if wrong == 1 else 'are'} wrong from the start and not counted.")
+        if left:
+            parts.append(f"{left} still to come.")
+        st.caption(" ".join(parts))
         told = f"Where the {'pixel' if count == 1 else 'first pixel'} of each picture lies"
         st.markdown(f"**{told}**")
         spots = pd.DataFrame({"picture": tried.picture, "x": tried.col + 0.5, "y": tried["row"] + 0.5})
