@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -41,6 +42,13 @@ class Twin:
             name: c.contiguous(memory_format=torch.channels_last) if c.ndim == 4 else c for name, c in constants.items()
         }
         self.packed = {node.outputs[0]: p for node in graph.nodes if (p := pack(node, graph, self.constants))}
+        readers = Counter(name for node in graph.nodes for name in node.inputs)
+        # By the convolution's output: what a rectifier makes of it that is the only one to read it.
+        self.rectified = {
+            node.inputs[0]: node.outputs[0]
+            for node in graph.nodes
+            if node.op == "Relu" and node.inputs[0] in self.packed and readers[node.inputs[0]] == 1
+        }
         self.mean = torch.tensor(list(mean)).view(-1, 1, 1)
         self.std = torch.tensor(list(std)).view(-1, 1, 1)
 
@@ -70,6 +78,8 @@ class Twin:
             values[self.graph.input] = (pixels - self.mean.to(pixels)) / self.std.to(pixels)
         values.update(start or {})
         for node in self.graph.needed(names, values):
+            if node.op == "Relu" and node.outputs[0] in values:  # computed along with its convolution
+                continue
             replaced = ops.get(node.outputs[0]) or ops.get(node.op)
             function = replaced or OPS.get(node.op)
             if function is None:
@@ -78,7 +88,9 @@ class Twin:
                 function = OLD_OPS[node.op]
             packed = self.packed.get(node.outputs[0]) if replaced is None else None
             if packed and packed.suits(*(values[name] for name in node.inputs)):
-                values[node.outputs[0]] = Packed.apply(values[node.inputs[0]], packed)
+                plain, rectified = node.outputs[0], self.rectified.get(node.outputs[0])
+                gated = rectified is not None and plain not in names and not {"Relu", rectified} & ops.keys()
+                values[rectified if gated else plain] = Packed.apply(values[node.inputs[0]], packed, gated)
                 continue
             try:
                 out = function(*(values[name] for name in node.inputs), **node.attributes)
@@ -216,17 +228,21 @@ def phased(weight: torch.Tensor, stride: int, pads: list[int]) -> tuple[torch.Te
 
 
 class Packed(torch.autograd.Function):
-    """A convolution by `Kernels`, with a gradient for the picture alone: weights are frozen."""
+    """A convolution by `Kernels`, with a gradient for the picture alone: weights are frozen. gated: and a rectifier."""
 
     @staticmethod
-    def forward(ctx, x, kernels):
+    def forward(ctx, x, kernels, gated):
         ctx.kernels, ctx.x = kernels, x.new_empty(1).expand(x.shape)  # whose form is all that the way back needs
-        return _convolve(x, kernels.forwards, kernels.bias, kernels.padding, kernels.strides)
+        made = _convolve(x, kernels.forwards, kernels.bias, kernels.padding, kernels.strides, gated)
+        ctx.save_for_backward(*([made] if gated else []))
+        return made
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
         kernels = ctx.kernels
+        for made in ctx.saved_tensors:
+            gradient = torch.ops.aten.threshold_backward(gradient, made, 0)
         if kernels.backwards is not None:
             found = _convolve(gradient, kernels.backwards, None, kernels.around, [1, 1])
             if kernels.phases > 1:
@@ -238,13 +254,14 @@ class Packed(torch.autograd.Function):
                 found = F.pixel_shuffle(found[:, :, rows:, cols:], kernels.phases)
                 short = (0, max(width - found.shape[3], 0), 0, max(height - found.shape[2], 0))
                 found = F.pad(found, short)[:, :, :height, :width]
-            return found, None
+            return found, None, None
         how = (None, kernels.strides, kernels.padding, [1, 1], False, [0, 0], 1, [True, False, False])
-        return torch.ops.aten.convolution_backward(gradient, ctx.x, kernels.weight, *how)[0], None
+        return torch.ops.aten.convolution_backward(gradient, ctx.x, kernels.weight, *how)[0], None, None
 
 
-def _convolve(x, weight, bias, padding, strides):
-    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, padding, strides, [1, 1], 1, "none", [], "")
+def _convolve(x, weight, bias, padding, strides, gated=False):
+    gate = "relu" if gated else "none"
+    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, padding, strides, [1, 1], 1, gate, [], "")
 
 
 # These two are what torch's own compiler calls; where a torch has them not, the plain convolution is as right.

@@ -795,3 +795,36 @@ def test_kernels_are_only_used_at_the_size_that_they_were_packed_for(tiny):
     assert kernels.suits(own, *given)
     assert not kernels.suits(own[:, :, :-1], *given)
     assert not kernels.suits(own[..., :-3], *given)
+
+
+def gated(tmp_path, twice: bool = False, **how) -> Net:
+    """A convolution whose output a rectifier reads; twice: and what comes of that is added to it again."""
+    rng = np.random.default_rng(1)
+    constants = {"w": rng.normal(size=(5, 3, 3, 2)).astype(np.float32), "b": rng.normal(size=5).astype(np.float32)}
+    body = [nets.node("Conv", "image w b", "conv", **how), nets.node("Relu", "conv", "relu" if twice else "out")]
+    body += [nets.node("Add", "conv relu", "out")] if twice else []
+    about = Metadata(mean=(0, 0, 0), std=(1, 1, 1))
+    return nets.save(nets.model([*body, *ENDING], constants, about=about), tmp_path / "gated.onnx")
+
+
+@pytest.mark.parametrize("twice", [False, True], ids=["alone", "read twice"])
+@pytest.mark.parametrize("how", WAYS[:5], ids=str)
+def test_a_rectifier_along_with_its_convolution_is_the_same(tmp_path, how, twice):
+    net = gated(tmp_path, twice, **how)
+    assert bool(net.twin.rectified) == (twin.ONEDNN and not twice)
+    x = pixels(0, 1)
+    expected = slope(net, x, ops={"Conv": twin.OPS["Conv"]})
+    assert (expected[0] == 0).any() == (not twice), "some units are closed"
+    for a, b in zip(slope(net, x), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_before_a_rectifier_can_be_asked_for_and_the_rectifier_replaced(tmp_path):
+    net, x = gated(tmp_path), pixels()
+    values = net.twin(x, ["conv", "out"])
+    assert (values["conv"] < 0).any()
+    torch.testing.assert_close(values["out"], values["conv"].relu())
+    for key in ("Relu", "out"):
+        found = net.twin(x, ["out"], ops={key: lambda value: value - 1})["out"]
+        torch.testing.assert_close(found, values["conv"] - 1)
+    torch.testing.assert_close(net.twin(None, ["out"], start={"conv": values["conv"]})["out"], values["out"])
