@@ -973,6 +973,27 @@ def patch(
         click.get_current_context().exit(command.INTERRUPTED)
 
 
+@main.command()
+@click.option("--nets", "names", required=True, metavar="NET,NET…", help="Networks: names or files, commas between.")
+@click.option("--image", "images", required=True, multiple=True, metavar="PIC", help="A picture; give it repeatedly.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+def transfer(names: str, images: tuple[str, ...], out: Path) -> None:
+    """Say what each of several networks takes pictures for: whom else does a picture fool that was made for one?
+
+    Give the picture before and after. Writes transfer.csv, a row per picture and network.
+    """
+    from engine.survival import transfer as said_of
+
+    networks = [Net(nets.find(name.strip())) for name in names.split(",") if name.strip()]
+    table = said_of(networks, {given: command.picture(given).pixels for given in images})
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "transfer.csv", index=False)
+    said = table.assign(said=[f"{row.label} {row.probability:.0%}" for row in table.itertuples()])
+    matrix = said.pivot(index="picture", columns="net", values="said")
+    rows = [(name, *(matrix.loc[name, each.name] for each in networks)) for name in images]
+    click.echo(_table(rows, ["picture", *(each.name for each in networks)]))
+
+
 @main.command("one-pixel-rate")
 @click.option("--net", required=True, metavar="NET", help="A network: a name, or a file.")
 @click.option("--output", metavar="OUTPUT", help="The network's output to ask.  [default: the first]")

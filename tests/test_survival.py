@@ -6,6 +6,7 @@ import io
 
 import nets
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -53,3 +54,21 @@ def test_transfer_asks_every_network_of_every_picture(tiny, tmp_path):
     said = softmax(other.scores(other.batch(other.view(saved)[0])))[0]
     assert table.iloc[3]["label"] == "abcd"[said.argmax()]
     assert table.iloc[3]["probability"] == pytest.approx(said.max(), rel=1e-4)
+
+
+def test_the_command_prints_a_matrix_and_writes_its_rows(tmp_path):
+    from click.testing import CliRunner
+
+    from engine.__main__ import main
+
+    words = ["transfer", "--nets", "honest,clever_hans", "--image", "planted-disc-square", "--image", "china"]
+    outcome = CliRunner().invoke(main, [*words, "--out", str(tmp_path)], catch_exceptions=False)
+    assert outcome.exit_code == 0, outcome.output
+    head, first, second = outcome.output.rstrip().split("\n")
+    assert head.split() == ["picture", "honest", "clever_hans"]
+    assert (first.split()[0], second.split()[0]) == ("planted-disc-square", "china")
+    rows = pd.read_csv(tmp_path / "transfer.csv")
+    assert list(zip(rows.picture, rows.net, strict=True)) == [
+        (picture, net) for picture in ("planted-disc-square", "china") for net in ("honest", "clever_hans")
+    ]
+    assert f"{rows.label[1]} {rows.probability[1]:.0%}" in first
