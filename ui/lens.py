@@ -54,16 +54,17 @@ def index(scene: frame.Scene) -> Index:
     what comes back may hold a part of the pictures (Index.complete).
     """
     net = scene.net
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
+    with row:
         name = _chosen(net)
-        facts = st.empty()
     st.session_state["lens_data"] = name
     data = _data(name)
     default = indexes.default_layers(net)
-    with st.expander("Layers of the index", icon=":material/layers:"):
+    with row.popover("Layers", icon=":material/layers:"):
         layers = controls.several("Layers", "indexed", [layer.name for layer in net.layers], default) or list(default)
         layers = [layer.name for layer in net.layers if layer.name in layers]
         st.caption("The pages about data sets know these layers; another choice is another pass over the pictures.")
+    facts = row.empty()
     with st.spinner("Opening the index …", show_time=True):
         found = indexes.open_index(net, data, layers=layers)
     if found is None or found.stale or not found.complete:

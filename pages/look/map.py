@@ -36,7 +36,8 @@ takes = {k: v.default for k, v in inspect.signature(embedding.tsne_steps).parame
 
 # Choose -------------------------------------------------------------------------------------------------------------
 
-with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
+with row:
     space = controls.choice("Alike by", "space", [LAYER, PIXELS])
     by = controls.choice("Laid out by", "by", ["t-SNE", *(way for way in embedding.ways() if way != "t-SNE")])
     layout = controls.choice("Drawn", "layout", [ALONE, GRID])
@@ -46,7 +47,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
 if space == LAYER:
     usual = neighbours.usual_layer(index, net)
     name = controls.layer(net, able=lambda layer: layer.name in index.layers, default=usual)
-with st.expander("More choices", icon=":material/tune:"), st.container(horizontal=True, gap="medium"):
+with row.popover("More", icon=":material/tune:"):
     look = controls.choice("As", "look", ["pictures", "dots"])
     count = len(of_set)
     most = controls.number("Pictures at most", "most", 10, MOST, 5000, width=150)
