@@ -1,12 +1,13 @@
 """Do torchattacks and foolbox fool the same network as often, and with changes as small?
 
-Both are for development only (benchmarks/README.md). All three attack the same function, the digit network's twin, and
-what they make is classified by ONNX Runtime. Theirs is not rounded to 8 bits; ours is, and stays in the ball.
+Both are for development only (benchmarks/README.md). All three attack the same function, a network's twin, and what
+they make is classified by ONNX Runtime. Theirs is not rounded to 8 bits; ours is, and stays in the ball.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 
 import numpy as np
@@ -28,27 +29,34 @@ COUNT = 200
 CLOSE = 0.03  # of the pictures
 
 
-@pytest.fixture(scope="module")
-def net() -> Net:
-    return Net("exported_models/digits.onnx")
-
-
-@pytest.fixture(scope="module")
-def some(net) -> Examples:
-    found = examples(dataset.find("digits"), net, COUNT)
+@functools.cache
+def pictures_of(name: str, data: str) -> tuple[Net, Examples]:
+    """A network that ships, and pictures that it has all right."""
+    net = Net(f"exported_models/{name}.onnx")
+    found = examples(dataset.find(data), net, COUNT)
     assert (net.scores(net.batch(*found.pixels)).argmax(1) == found.classes).all()
-    return found
+    return net, found
 
 
 class Wrapped(nn.Module):
-    """Pixels to logits: what the libraries ask for."""
+    """Pixels to logits: what the libraries ask for, with a gradient laid out as theirs are."""
 
     def __init__(self, net: Net):
         super().__init__()
         self.net = net
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.net.twin(x, [self.net.logits])[self.net.logits].reshape(len(x), -1)
+        return self.net.twin(Contiguous.apply(x), [self.net.logits])[self.net.logits].reshape(len(x), -1)
+
+
+class Contiguous(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.contiguous()
 
 
 def given(net: Net, some: Examples):
@@ -69,38 +77,40 @@ def by_foolbox(attack, module: nn.Module, x: torch.Tensor, y: torch.Tensor, epsi
 
 CASES = {
     "FGSM": (
+        ("digits", "digits"),
         {"method": "FGSM", "epsilon": 24 / 255},
         lambda module: torchattacks.FGSM(module, eps=24 / 255),
         lambda: foolbox.attacks.FGSM(),
     ),
     "PGD in L∞": (
+        ("digits", "digits"),
         {"epsilon": 12 / 255, "steps": 10, "rate": 3 / 255},
         lambda module: torchattacks.PGD(module, eps=12 / 255, alpha=3 / 255, steps=10),
         lambda: foolbox.attacks.LinfPGD(abs_stepsize=3 / 255, steps=10),
     ),
+    # Foolbox keeps the ball first and the range after it, so that among black pixels its changes are shorter than they
+    # may be: here on pictures whose pixels are hardly ever black or white.
     "PGD in L2": (
-        {"epsilon": 0.7, "steps": 20, "rate": 0.0875, "norm": "L2"},
-        lambda module: torchattacks.PGDL2(module, eps=0.7, alpha=0.0875, steps=20),
-        lambda: foolbox.attacks.L2PGD(abs_stepsize=0.0875, steps=20),
+        ("honest", "planted"),
+        {"epsilon": 0.5, "steps": 20, "rate": 0.0625, "norm": "L2"},
+        lambda module: torchattacks.PGDL2(module, eps=0.5, alpha=0.0625, steps=20),
+        lambda: foolbox.attacks.L2PGD(abs_stepsize=0.0625, steps=20),
     ),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_as_many_are_fooled(name, net, some):
-    """In L2, foolbox keeps the ball first and the range after it, so that its changes are shorter than they may be."""
-    how, by_torchattacks, foolboxs = CASES[name]
+def test_as_many_are_fooled(name):
+    of, how, by_torchattacks, foolboxs = CASES[name]
+    net, some = pictures_of(*of)
     module, x, y = given(net, some)
     ours = last(attack(net, some.pixels, some.classes.tolist(), **how)).pixels
     torch.manual_seed(0)
     theirs = by_torchattacks(module)(x, y).detach().numpy(), by_foolbox(foolboxs(), module, x, y, how["epsilon"])
     rate = fooled(net, some, net.batch(*ours)).mean()
     assert 0.2 < rate < 0.8, "at which rates can differ"
-    assert rate == pytest.approx(fooled(net, some, theirs[0]).mean(), abs=CLOSE)
-    if how.get("norm") == "L2":
-        assert rate > fooled(net, some, theirs[1]).mean() - CLOSE
-    else:
-        assert rate == pytest.approx(fooled(net, some, theirs[1]).mean(), abs=CLOSE)
+    for other in theirs:
+        assert rate == pytest.approx(fooled(net, some, other).mean(), abs=CLOSE)
 
 
 def lengths(some: Examples, pixels: np.ndarray) -> np.ndarray:
@@ -126,8 +136,9 @@ def lengths(some: Examples, pixels: np.ndarray) -> np.ndarray:
     ],
     ids=["DeepFool", "Carlini-Wagner"],
 )
-def test_the_changes_are_as_small(how, by_torchattacks, foolboxs, most, net, some):
+def test_the_changes_are_as_small(how, by_torchattacks, foolboxs, most):
     """Where the library's picture fools; each library has ways of its own to end, ours may be better but not worse."""
+    net, some = pictures_of("digits", "digits")
     some = Examples(some.pixels[:40], some.classes[:40], some.rows[:40], some.by)
     module, x, y = given(net, some)
     ours = net.batch(*last(attack(net, some.pixels, some.classes.tolist(), **how)).pixels)
