@@ -17,6 +17,7 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 PAINTINGS = Path(os.environ.get("CONVOSCOPE_SHARED", HERE.parent.parent / "shared"), "paintings")
+PHOTOGRAPHS = PAINTINGS.parent / "data" / "imagenette160" / "val.parquet"
 HEIGHT, GAP = 224, 6  # pixels
 GOOGLENET, SQUEEZENET = "--net googlenet_imagenet", "--net squeezenet1_1_imagenet"
 FOUR = ("1,0,0,0", "0,1,0,0", "0,0,1,0", "0,0,0,1")  # each style alone
@@ -36,6 +37,11 @@ GALLERY = {  # file → commands, whose pictures stand side by side
     ],
     "gallery_fast_style.jpg": [f"fast-style --image china --mix {mix}" for mix in FOUR],
     "gallery_inversion.jpg": [f"inversion {SQUEEZENET} --image cat --layer {layer}" for layer in LAYERS],
+    "gallery_fool.jpg": [
+        f"fooling {SQUEEZENET} --image cat --class toaster",
+        f"fooling {SQUEEZENET} --image china --class koala",
+        f"patch {SQUEEZENET} --data {PHOTOGRAPHS} --class toaster",
+    ],
     "gallery_texture.jpg": [
         f"texture {SQUEEZENET} --image gravel --depth {depth} --size 224" for depth in (1, 2, 3, 4)
     ],
@@ -51,7 +57,8 @@ def main(wanted: list[str]) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 words = [sys.executable, "-m", "engine", *shlex.split(command), "--out", folder]
                 subprocess.run(words, cwd=HERE.parent, check=True)
-                picture = Image.open(io.BytesIO(Path(folder, "picture.png").read_bytes())).convert("RGB")
+                file_of = Path(folder, "print.png" if command.startswith("patch") else "picture.png")
+                picture = Image.open(io.BytesIO(file_of.read_bytes())).convert("RGB")
             wide = round(picture.width * HEIGHT / picture.height)
             pictures.append(picture.resize((wide, HEIGHT), Image.Resampling.LANCZOS))
         strip = Image.new("RGB", (sum(p.width + GAP for p in pictures) - GAP, HEIGHT), "white")
