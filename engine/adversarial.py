@@ -266,10 +266,11 @@ def _deepfool(
         change, scores = resume.x, list(resume.scores)
     saved = lambda: eight_bit(optimize.shown(centre + (1 + OVERSHOOT) * change))  # noqa: E731
     for index in range(len(scores), steps):
-        done = torch.from_numpy(_measured(net, saved(), crossed) > 0)
-        scores.append(_measured(net, saved(), crossed))
+        before = saved()
+        scores.append(_measured(net, before, crossed))
+        done = torch.from_numpy(scores[-1] > 0)
         if not done.all():
-            x = optimize.tensor(saved()).requires_grad_()  # what is missing is missing from the saved one
+            x = optimize.tensor(before).requires_grad_()  # what is missing is missing from the saved one
             logits = net.twin(x, [net.logits])[net.logits].reshape(len(x), -1)
             best, step = torch.full((len(x),), torch.inf), torch.zeros_like(x)
             for ahead in _borders(logits, classes, aim):

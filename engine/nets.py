@@ -33,7 +33,9 @@ def labels(path: Path) -> tuple[str, ...]:
     """The names of the classes, as the file states them, without opening the network; () where it does not."""
     try:
         model = onnx.load(path, load_external_data=False)
-        return metadata.read(model, model.graph.input[0].type.tensor_type.shape.dim[1].dim_value).labels
+        weights = {tensor.name for tensor in model.graph.initializer}  # which old files list as inputs, too
+        picture = next(value for value in model.graph.input if value.name not in weights)
+        return metadata.read(model, picture.type.tensor_type.shape.dim[1].dim_value).labels
     except Exception:  # protobuf raises a class of its own; whoever opens the file is told what is wrong with it
         return ()
 

@@ -638,7 +638,7 @@ REPRODUCED = [
     ("compare", {"net": "digits", "about": "margin", "against": "5"}),
     ("compare", {"net": "digits", "about": "unit", "layer": "relu2", "unit": 7}),
     ("compare", {"net": "digits", "what": "layers", "method": "HiResCAM", "scale": "all maps"}),
-    ("compare", {"net": "imagenette", "what": "networks", "method": "CAM"}),
+    ("compare", {"net": "digits", "what": "networks", "networks": "digits", "method": "CAM"}),
     ("faithfulness", {"net": "digits", "class": "2", "method": "Gradient × input", "points": 10, "parts": 8}),
     ("faithfulness", {"net": "honest", "about": "unit", "layer": "relu4", "unit": 3, "points": 10, "parts": 8}),
     ("clever_hans", {"object": "cross", "mark": "none", "seed": "3", "count": 2}),

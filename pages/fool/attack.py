@@ -70,7 +70,7 @@ def draw(step, complete: bool) -> None:
             curve = studio.curve(step.result.scores, unit)
             st.altair_chart(curve, width="stretch", key="curve", alt=f"The score over the steps, {unit}.")
             far, length = (float(each[0]) for each in distances(found[None], original[None]))
-            st.caption(f"So far: L∞ {far * 255:.0f} of 255, L2 {length:.2f}.")
+            st.caption(f"The change: L∞ {far * 255:.0f} of 255, L2 {length:.2f}.")
 
 
 jobs.show(net.engine, job, draw)
