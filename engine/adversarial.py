@@ -11,7 +11,7 @@ these give such pictures, with the ball kept after rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,13 +22,16 @@ from engine.step import Step, last
 from engine.target import Target
 
 if TYPE_CHECKING:
-    from engine.optimize import Climb
+    import torch
+
+    from engine.optimize import Climb, Move
 
 METHODS = ("PGD", "FGSM", "DeepFool", "Carlini-Wagner")
 NORMS = ("L∞", "L2")
 AIMS = ("away", "toward")
 CANDIDATES = 10  # classes whose borders DeepFool looks at, the likeliest ones, as in the paper
 OVERSHOOT = 0.02  # DeepFool's, beyond the border
+BEYOND = 1e-4  # logits that it goes beyond the border before that
 ROUNDS = 5  # of Carlini & Wagner's search for the weight of the margin
 INSIDE = 0.999  # share of the range that it starts in: from black and white themselves no gradient leads away
 TOGETHER = 10  # pictures of a batch that PGD sends through the network at a time: no more stay in the cache
@@ -249,58 +252,89 @@ def _somewhere(centre, epsilon: float, norm: str, seed: int):
 def _deepfool(
     net: Net, original: np.ndarray, classes: Sequence[int], aim: str, norm: str, steps: int, resume: Climb | None
 ) -> Iterator[Step]:
-    """Not `ascend`: each step needs the gradient of every candidate's margin, and not of one number.
+    """Each picture climbs by itself, as many copies of it as there are borders, until its saved version has crossed."""
+    from engine import optimize
 
-    Pictures whose saved version has crossed stay as they are. The change is measured from the original, as the paper
-    has it, and made larger by OVERSHOOT; each step starts from the saved one, since rounding may ask for more.
-    Pixels that are black or white already go no farther that way, which the paper leaves open.
+    runs = []
+    for number, k in enumerate(classes):
+        before = optimize.part(resume, slice(number, number + 1))
+        runs.append(_to_the_border(net, optimize.tensor(original[number]), k, aim, norm, steps, before))
+    yield from optimize.abreast(runs)
+
+
+def _to_the_border(
+    net: Net, centre: torch.Tensor, k: int, aim: str, norm: str, steps: int, resume: Climb | None
+) -> Iterator[Step]:
+    """DeepFool on one picture (1, C, H, W). It stays where its saved version has crossed; the scores are margins.
+
+    The change is measured from the original, as the paper has it, and made larger by OVERSHOOT; each step starts from
+    the saved picture, since rounding may ask for more.
+    """
+    from engine import optimize
+
+    copies = 1 if aim == "toward" else min(CANDIDATES, net.classes) - 1
+
+    def saved(x):
+        return optimize.tensor(eight_bit(optimize.shown(centre + (1 + OVERSHOOT) * (x - centre))))
+
+    if resume is not None:
+        climbed = np.repeat(-np.log(BEYOND - resume.scores), copies, 1)
+        resume = optimize.Climb(resume.pixels, climbed, resume.x.expand(copies, -1, -1, -1))
+    crossed, step = margin(net, [k], aim), None
+    for step in optimize.ascend(
+        _nearness(net, k, aim, copies),
+        centre.expand(copies, -1, -1, -1),
+        net=net,
+        steps=steps,
+        view=lambda x, index: x + (saved(x) - x).detach(),
+        move=_by_the_nearest(norm, saved),
+        resume=resume,
+    ):
+        x, scores = step.result.x[:1], BEYOND - np.exp(-step.result.scores[:, :1])
+        step = replace(step, result=optimize.Climb(optimize.shown(saved(x)), scores, x))
+        yield step
+        if _measured(net, step.result.pixels, crossed)[0] > 0:
+            break
+    while step is not None and step.index < steps:
+        scores = np.concatenate([step.result.scores, step.result.scores[-1:]])
+        step = replace(step, index=step.index + 1, result=replace(step.result, scores=scores))
+        yield step
+
+
+def _nearness(net: Net, k: int, aim: str, copies: int) -> Target:
+    """Of copies of one picture: -log of how many logits are missing up to a border, of each copy to another one.
+
+    With g for the gradient of that, the way to the border, if it were straight, is g/‖g‖²: algorithm 2 of the paper,
+    from what a move is given. Where one of the borders has been crossed nothing is missing, and no gradient is left.
     """
     import torch
 
-    from engine import optimize
+    def value(values):
+        logits = torch.as_tensor(values[net.logits]).reshape(copies, -1)
+        others = logits[0].detach().clone()
+        others[k] = -torch.inf
+        ahead = logits[range(copies), others.argsort(descending=True)[:copies]] - logits[:, k]
+        missing = BEYOND - (ahead if aim == "away" else -ahead)
+        least = torch.full_like(missing, BEYOND / 10)
+        return -torch.log(torch.where((missing > least).all(), missing, least))
 
-    centre = optimize.tensor(original)
-    crossed = margin(net, classes, aim)
-    change, scores = torch.zeros_like(centre), []
-    if resume is not None:
-        change, scores = resume.x, list(resume.scores)
-    saved = lambda: eight_bit(optimize.shown(centre + (1 + OVERSHOOT) * change))  # noqa: E731
-    for index in range(len(scores), steps):
-        before = saved()
-        scores.append(_measured(net, before, crossed))
-        done = torch.from_numpy(scores[-1] > 0)
-        if not done.all():
-            x = optimize.tensor(before).requires_grad_()  # what is missing is missing from the saved one
-            logits = net.twin(x, [net.logits])[net.logits].reshape(len(x), -1)
-            best, step = torch.full((len(x),), torch.inf), torch.zeros_like(x)
-            for ahead in _borders(logits, classes, aim):
-                (gradient,) = torch.autograd.grad(ahead.sum(), x, retain_graph=True)
-                gradient = gradient * ~((x <= 0) & (gradient < 0) | (x >= 1) & (gradient > 0))  # there is no way on
-                away = -ahead.detach()  # how many logits are missing
-                size = gradient.flatten(1)
-                dual = size.abs().sum(1) if norm == "L∞" else size.norm(dim=1)
-                length = (away + 1e-4) / dual.clamp(min=1e-12)
-                way = gradient.sign() if norm == "L∞" else gradient / dual.clamp(min=1e-12)[:, None, None, None]
-                nearer = length < best
-                best = torch.where(nearer, length, best)
-                step = torch.where(nearer[:, None, None, None], length[:, None, None, None] * way, step)
-            change = torch.where(done[:, None, None, None], change, change + step)
-        yield Step(index + 1, steps, optimize.Climb(saved(), np.stack(scores), change.detach()))
+    return Target((net.logits,), value, "how near the borders are", "-log logits")
 
 
-def _borders(logits, classes: Sequence[int], aim: str) -> Iterator:
-    """(B,) margins that are to become positive: one in each candidate's turn."""
-    import torch
+def _by_the_nearest(norm: str, saved: Callable[[torch.Tensor], torch.Tensor]) -> Move:
+    """All copies go to the border that is nearest in this norm.
 
-    rows, own = range(len(classes)), list(classes)
-    others = logits.detach().clone()
-    others[rows, own] = -torch.inf
-    order = others.argsort(1, descending=True)
-    if aim == "toward":
-        yield logits[rows, own] - logits[rows, order[:, 0]]
-        return
-    for place in range(min(CANDIDATES - 1, logits.shape[1] - 1)):
-        yield logits[rows, order[:, place]] - logits[rows, own]
+    Pixels that are black or white already go no farther that way, which the paper leaves open.
+    """
+
+    def move(x, gradient, memory):
+        stands = saved(x)
+        gradient = gradient * ~((stands <= 0) & (gradient < 0) | (stands >= 1) & (gradient > 0))
+        dual = gradient.flatten(1).norm(1 if norm == "L∞" else 2, dim=1)
+        there, steep = gradient[dual.argmax()], dual.max().clamp(min=1e-12)
+        return x + (there.sign() if norm == "L∞" else there / steep) / steep, None
+
+    return move
 
 
 def _measured(net: Net, pixels: np.ndarray, target: Target) -> np.ndarray:

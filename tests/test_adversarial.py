@@ -143,7 +143,7 @@ def test_deepfool_finds_the_nearest_plane(straight, norm):
     )
     climb = adversarial(net, x, k, method="DeepFool", norm=norm, steps=10)
     assert net.scores(net.batch(climb.picture)).argmax() != k
-    change = climb.x.numpy()
+    change = climb.x.numpy()[0].transpose(1, 2, 0) - eight_bit(x)
     length = np.abs(change).max() if norm == "L∞" else np.sqrt((change**2).sum())
     assert nearest <= length <= nearest * 1.15  # what rounding to 8 bits asks for on top
 
@@ -204,15 +204,23 @@ def test_a_batch_is_its_pictures_one_by_one(digits, some):
         assert np.abs(together[number] - alone[0]).max() <= 1 / 255 + 1e-6
 
 
-def test_a_run_that_was_broken_ends_as_if_it_never_had(tiny, picture):
-    for method in ("PGD", "DeepFool"):
-        knobs = {"method": method, "steps": 6, "epsilon": 0.05, "seed": 3}
-        whole = adversarial(tiny, picture, 2, **knobs)
-        for step in adversarial_steps(tiny, picture, 2, **knobs):
-            if step.index == 2:
+@pytest.mark.parametrize("method", ["PGD", "DeepFool"])
+@pytest.mark.parametrize("k", [1, 2], ids=["which it says", "which it does not say"])
+def test_a_run_that_was_broken_ends_as_if_it_never_had(tiny, picture, method, k):
+    knobs = {"method": method, "steps": 6, "epsilon": 0.05, "seed": 3}
+    whole = adversarial(tiny, picture, k, **knobs)
+    for broken_after in (1, 2):
+        for step in adversarial_steps(tiny, picture, k, **knobs):
+            if step.index == broken_after:
                 break
-        *_, end = adversarial_steps(tiny, picture, 2, resume=step.result, **knobs)
+        *_, end = adversarial_steps(tiny, picture, k, resume=step.result, **knobs)
         np.testing.assert_array_equal(end.result.pixels, whole.pixels)
+        assert len(end.result.scores) == 6
+
+
+def test_deepfool_leaves_alone_what_is_taken_for_something_else_already(tiny, picture):
+    assert tiny.scores(tiny.batch(picture)).argmax() != 2
+    np.testing.assert_array_equal(adversarial(tiny, picture, 2, method="DeepFool").picture, eight_bit(picture))
 
 
 @pytest.mark.parametrize(
