@@ -226,6 +226,73 @@ def certificate(net: str, image: str, all_: bool) -> None:
 
 
 @main.command()
+@click.option("--net", required=True, metavar="NET", help="Network: a name that `nets` lists, or a file.")
+@click.option("--output", metavar="OUTPUT", help="The network's output to ask.  [default: the first]")
+@click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="How often each op is timed.")
+@click.option("--compare", is_flag=True, help="Compare the two engines on every tensor, too.")
+@click.option("--image", metavar="PIC", default="china", show_default=True, help="Picture to compare them on.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write the tables to.")
+def anatomy(net: str, output: str | None, runs: int, compare: bool, image: str, out: Path | None) -> None:
+    """Say what a network is made of: every op's parameters, multiply-adds, receptive field and milliseconds.
+
+    With --out it writes layers.csv, ops.csv, the graph as network.dot, numbers.npz (without the times), result.json,
+    and with --compare certificate.csv.
+    """
+    from engine import anatomy as anatomies
+    from engine import diagram
+
+    network = Net(nets.find(net), output=output)
+    found, step = anatomies.anatomy(network), None
+    for step in command.shown(anatomies.profile_steps(network, runs=runs), "timing"):  # noqa: B007
+        pass
+    timed = step.result
+    layers = found.layers.assign(milliseconds=timed.layers.milliseconds)
+    rows = [
+        (row.name, row.op, row.shape, row.parameters, row.macs, *_field_of(row), f"{row.milliseconds:.3f}".rjust(8))
+        for row in layers.itertuples(index=False)
+    ]
+    click.echo(_table(rows, ["layer", "op", "shape", "parameters", "MACs", "sees", "every", "      ms"]))
+    click.echo(
+        f"\n{found.parameters:,} parameters, {found.macs:,} multiply-adds (MACs) for one picture, "
+        f"{found.file_bytes:,} bytes, operator set {found.opset}, written by {found.producer or 'a program unnamed'}.\n"
+        f"One run: {timed.optimised:.3g} ms as the app does it on the {timed.engine}, {timed.plain:.3g} ms on the CPU "
+        f"with nothing fused, as the ops were timed (medians of {timed.runs})."
+    )
+    if found.uncounted:
+        click.echo(f"Not counted: multiply-adds of {found.uncounted}.")
+    table = certificates.certificate(network, network.view(command.picture(image).pixels)[0]) if compare else None
+    if table is not None:
+        worst = table.loc[table[table.kind == "tensor"].relative.idxmax()]
+        click.echo(f"The two engines differ most at {worst['name']}: by {worst.relative:.1e} of its largest value.")
+    if out is None:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    arrays, facts = command.taken_apart(found, "")
+    record = {
+        "command": "anatomy",
+        "net": {"name": network.name, "sha256": network.sha256, "output": network.output},
+        "facts": facts | {"milliseconds": timed.optimised, "milliseconds_unfused": timed.plain, "runs": timed.runs},
+        "engine": network.engine,
+        "versions": command.versions(),
+    }
+    np.savez(out / "numbers.npz", allow_pickle=False, **arrays)
+    (out / "result.json").write_text(jsons.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    layers.to_csv(out / "layers.csv", index=False)
+    found.ops.to_csv(out / "ops.csv", index=False)
+    drawn = diagram.dot(diagram.diagram(network, diagram.usual(network)), network.graph.shapes)
+    (out / "network.dot").write_text(drawn, "utf-8")
+    if table is not None:
+        table.to_csv(out / "certificate.csv", index=False)
+
+
+def _field_of(row: Any) -> tuple[str, str]:
+    """Size and stride of the receptive field of a row of `Anatomy.layers`."""
+    if row.stride_rows == 0:
+        return "all", ""
+    return _across((row.field_rows, row.field_cols)), _across((row.stride_rows, row.stride_cols))
+
+
+@main.command()
 @click.argument("net")
 @click.argument("image")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print.")

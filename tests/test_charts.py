@@ -176,6 +176,17 @@ def one_of_each(net) -> dict[str, Callable[[], alt.Chart | alt.LayerChart]]:
         ),
         "places": lambda: charts.places(spots(), SIZE, tips=["picture"], colours=KINDS),
         "ranked": lambda: charts.ranked(units(), y="a", title="a", tips=["unit"], colours=KINDS, name="r", chosen=1),
+        "histogram": lambda: charts.histogram(
+            pd.DataFrame({"low": [0.0, 0.5], "high": [0.5, 1.0], "count": [3, 0]}), title="weights", log=True
+        ),
+        "differences": lambda: charts.differences(
+            units().assign(relative=[0.0, 1e-6, np.inf]),
+            limit=1e-3,
+            tips=["unit"],
+            colours=KINDS,
+            name="d",
+            chosen=1,
+        ),
         "gallery": lambda: charts.gallery(
             [photo] * 3, [["a", "b"]] * 3, wrong=[True, False, False], captions={"of": range(3)}, name="g"
         ),
@@ -243,6 +254,13 @@ def test_zones_lie_where_they_should_in_their_colours(photo):
     ((_, (row,)),) = spec.of("image")
     grey = decoded(row)[..., :3]
     assert np.ptp(grey, axis=2).max() == 0, "the colours are the cells' alone"
+
+
+def test_differences_keep_zeros_and_infinities_within_the_scale(tiny):
+    spec = one_of_each(tiny)["differences"]().to_dict()
+    rows = next(rows for rows in spec["datasets"].values() if "drawn" in rows[0] and len(rows) == 3)
+    assert [row["drawn"] for row in rows] == [1e-6, 1e-6, 1e-2]
+    assert [row["told"] for row in rows] == ["0", "1e-06", "inf"]
 
 
 @pytest.mark.parametrize("size", [SIZE, (60, 40), (300, 20), (7, 7)])

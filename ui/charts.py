@@ -659,24 +659,30 @@ def ranked(
     name: str,
     chosen: object = None,
     height: int = 250,
+    across_title: str = "",
+    legend: bool = False,
 ) -> alt.LayerChart:
     """A thin bar for each row of a table, in its order, of the height `y`; a click gives its first column.
 
-    colours: of the column `kind`. chosen: the value of the first column that is pointed at.
+    colours: of the column `kind`; with a legend of those that occur, if asked for. chosen: the value of the first
+    column that is pointed at. across_title: what the bars are, where they are no units.
     """
     key = data.columns[0]
     data = data.assign(rank=np.arange(len(data)) + 1)
-    across = alt.X("rank:O", axis=alt.Axis(labels=False, ticks=False, title=f"{len(data)} units, in this order"))
+    across_title = across_title or f"{len(data)} units, in this order"
+    across = alt.X("rank:O", axis=alt.Axis(labels=False, ticks=False, title=across_title))
     across.scale = alt.Scale(paddingInner=0.1 if len(data) < 150 else 0, paddingOuter=0)
     hover = alt.selection_point(name=f"hover_{name}", on="pointerover", empty=False, clear="pointerout", fields=[key])
-    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
+    there = [kind for kind in colours if not legend or (data.kind == kind).any()]
+    scale = alt.Scale(domain=there, range=[colours[kind] for kind in there])
+    keys = alt.Legend(title=None, orient="top", columns=3, symbolStrokeWidth=0) if legend else None
     bars = (
         alt.Chart(data)
         .mark_bar(cursor="pointer", minBandSize=1)
         .encode(
             x=across,
-            y=alt.Y(f"{y}:Q", title=title, axis=alt.Axis(format=".3~g", tickCount=5)),
-            color=alt.Color("kind:N", scale=scale, legend=None),
+            y=alt.Y(f"{y}:Q", title=title, axis=alt.Axis(format=".3~s" if legend else ".3~g", tickCount=5)),
+            color=alt.Color("kind:N", scale=scale, legend=keys),
             tooltip=list(tips),
             opacity=alt.condition(hover, alt.value(0.6), alt.value(1)),
         )
@@ -784,6 +790,81 @@ def bars(values: Sequence[float], *, x: str, y: str, chosen: int | None = None, 
         )
         .properties(width="container", height=height)
     )
+
+
+def histogram(data: pd.DataFrame, *, title: str, log: bool = False, height: int = 150) -> alt.Chart:
+    """How numbers are spread, from columns low, high and count. title: what they are. log: of the counts."""
+    counts = alt.Scale(type="symlog") if log else alt.Scale()
+    return (
+        alt.Chart(data)
+        .mark_bar(color="#31688e", binSpacing=0)
+        .encode(
+            x=alt.X("low:Q", title=title, scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(format=".3~g")),
+            x2="high:Q",
+            y=alt.Y("count:Q", title="count" + (", log" if log else ""), scale=counts, axis=alt.Axis(tickCount=4)),
+            y2=alt.Y2Datum(0),
+            tooltip=[*(alt.Tooltip(f"{key}:Q", format=".4~g") for key in ("low", "high")), "count:Q"],
+        )
+        .properties(width="container", height=height)
+    )
+
+
+def differences(
+    data: pd.DataFrame,
+    *,
+    limit: float,
+    tips: Sequence[str],
+    colours: Mapping[str, str],
+    name: str,
+    chosen: object = None,
+    height: int = 270,
+) -> alt.LayerChart:
+    """A point for each row of a table, in its order: its column `relative` on a log scale, and a rule at the limit.
+
+    A difference of 0 lies on the floor of the chart. A click gives the first column. colours: of the column `kind`.
+    """
+    key = data.columns[0]
+    positive = data.relative[np.isfinite(data.relative) & (data.relative > 0)]
+    floor = 10.0 ** np.floor(np.log10(positive.min() if len(positive) else limit / 1e6))
+    top = 10.0 ** np.ceil(np.log10(max(positive.max() if len(positive) else limit, limit)) + 0.1)
+    drawn = data.relative.replace([np.inf], top).fillna(top).clip(floor, top)
+    data = data.assign(rank=np.arange(len(data)) + 1, drawn=drawn, told=[f"{value:.2g}" for value in data.relative])
+    there = [kind for kind in colours if (data.kind == kind).any()]
+    across = alt.X(
+        "rank:Q",
+        title="tensors, from the picture to the scores",
+        scale=alt.Scale(domain=[0.5, len(data) + 0.5], nice=False),
+        axis=alt.Axis(tickMinStep=1, format="d", grid=False),
+    )
+    up = alt.Scale(type="log", domain=[floor, top], nice=False)
+    hover = alt.selection_point(name=f"hover_{name}", on="pointerover", empty=False, clear="pointerout", fields=[key])
+    scale = alt.Scale(domain=there, range=[colours[kind] for kind in there])
+    y = alt.Y(
+        "drawn:Q",
+        title="relative difference",
+        scale=up,
+        axis=alt.Axis(format=".0e", values=[10.0**k for k in range(round(np.log10(floor)), round(np.log10(top)) + 1)]),
+    )
+    dots = (
+        alt.Chart(data)
+        .mark_circle(size=55, opacity=1, cursor="pointer")
+        .encode(
+            x=across,
+            y=y,
+            color=alt.Color("kind:N", scale=scale, legend=alt.Legend(title=None, orient="top", columns=3)),
+            stroke=alt.condition(hover, alt.value(ACCENT), alt.value(None)),
+            strokeWidth=alt.value(2),
+            tooltip=[*tips, alt.Tooltip("told:N", title="relative difference")],
+        )
+        .add_params(hover, alt.selection_point(name=name, fields=[key], empty=False))
+    )
+    ring = alt.Chart(data[data[key] == chosen]).mark_point(size=150, color=ACCENT, strokeWidth=3, opacity=1)
+    at = pd.DataFrame({"limit": [limit], "said": [f"limit {limit:g}"]})
+    rule = alt.Chart(at).mark_rule(color=ACCENT, strokeDash=[5, 3], strokeWidth=1.5)
+    rule = rule.encode(y=alt.Y("limit:Q", scale=up))
+    text = alt.Chart(at).mark_text(align="left", baseline="bottom", dx=4, dy=-2, color=ACCENT)
+    text = text.encode(x=alt.value(0), y=alt.Y("limit:Q", scale=up), text="said:N")
+    return alt.layer(dots, ring.encode(x=across, y=y), rule, text).properties(width="container", height=height)
 
 
 def lines(
