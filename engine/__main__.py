@@ -142,6 +142,35 @@ def fetch(name: str) -> None:
     click.echo(f"{name} is at {path}.")
 
 
+@main.command("import-weights")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--architecture", default="", help="torchvision's name of it.  [default: told by the tensors]")
+@click.option(
+    "--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A text file, a class on each line."
+)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="The ONNX file.  [default: among your networks]"
+)
+def import_weights(file: Path, architecture: str, labels: Path | None, out: Path | None) -> None:
+    """Make a network of a state_dict: FILE is safetensors, or .pth or .pt as torch.save writes it.
+
+    The architecture is one of torchvision's classifiers, with any number of classes. Nothing in FILE is run. Where it
+    goes by default, the app and the other commands find it by FILE's name.
+    """
+    from engine import weights
+    from engine.folder import home
+
+    names = [line.strip() for line in labels.read_text("utf-8").splitlines() if line.strip()] if labels else []
+    data, fit = weights.opened(file, architecture=architecture, labels=names)
+    path = out or home() / "networks" / f"{file.stem}.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    click.echo(f"{fit.architecture} with {fit.classes:,} classes is at {path}.")
+    if fit.classes != weights.IMAGENET and not names:
+        click.echo("It has no labels: give them with --labels, or the classes go by their numbers.")
+    click.echo(f"Its preprocessing is torchvision's for {fit.architecture}, which is a guess for weights of your own.")
+
+
 @main.command()
 @click.argument("net")
 @click.option("--json", is_flag=True, help="The same as JSON.")

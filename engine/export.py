@@ -11,6 +11,7 @@ import ast
 import copy
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -21,13 +22,43 @@ from torch import nn
 
 from engine.metadata import Metadata, write
 
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
+
 INPUT, OUTPUT = "image", "logits"
 TOLERANCE = 1e-3  # of the largest logit; float32 reorders sums, and no more than that is let pass
+STATED = "of ImageNet's validation set, as torchvision states it; not measured again here."
 TRACED, COMPARED = 2, 3  # batch sizes: two different ones show that the dimension is free
 
 
 class ExportFailed(RuntimeError):
     """No file was written: the exporter could not express the module, or the file computes something else than it."""
+
+
+def metadata_of(weights: WeightsEnum, **more: Any) -> Metadata:
+    """What torchvision says of its trained weights: labels, input size, normalisation, crop, source and accuracy.
+
+    weights: a member of one of torchvision's enumerations, such as `models.ResNet18_Weights.DEFAULT`. more: fields of
+    Metadata that are to be others, such as labels=…, for a network that was trained further from these weights.
+    Raises ValueError for weights that are no classifier's.
+    """
+    transforms = weights.transforms()
+    try:
+        (side,), (resized,) = transforms.crop_size, transforms.resize_size
+        labels, mean, std = map(tuple, (weights.meta["categories"], transforms.mean, transforms.std))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{weights} are no weights of a classifier of pictures.") from error
+    accuracy = weights.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
+    about = {
+        "labels": labels,
+        "input_size": (side, side),
+        "mean": mean,
+        "std": std,
+        "crop": min(side / resized, 1.0),
+        "source": f"Weights {weights} of torchvision, {weights.url}",
+        "accuracy": "" if accuracy is None else f"{accuracy:.1f} % {STATED}",
+    }
+    return Metadata(**{**about, **more})
 
 
 def export(module: nn.Module, path: str | Path, metadata: Metadata, *, channels: int = 3) -> None:

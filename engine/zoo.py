@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.folder import home
-from engine.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata
+from engine.metadata import IMAGENET_MEAN, IMAGENET_STD
 from engine.step import Step
 
 if TYPE_CHECKING:
@@ -275,26 +275,14 @@ def _export(network: Network, weights: torchvision.models.WeightsEnum, file: Pat
     """Write the weights in `file` as the network `path`. Raises FetchFailed where they do not fit."""
     import torch
 
-    from engine.export import export
+    from engine.export import export, metadata_of
 
-    transforms = weights.transforms()
-    (side,), (resized,) = transforms.crop_size, transforms.resize_size
     source = f"{network.title}: {network.paper}; weights {weights} of torchvision, {weights.url}"
-    accuracy = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
-    stated = f"{accuracy:.1f} % of ImageNet's validation set, as torchvision states it; not measured again here."
+    more = {"mean": network.mean, "std": network.std, "licence": network.licence}
     if not _hash_is_right(file, weights.url):
         source += f"; read from a file of that name with another SHA-256, {_hash(file)}"
-        stated = ""
-    metadata = Metadata(
-        labels=tuple(weights.meta["categories"]),
-        input_size=(side, side),
-        mean=network.mean,
-        std=network.std,
-        crop=side / resized,
-        source=source,
-        licence=network.licence,
-        accuracy=stated,
-    )
+        more["accuracy"] = ""
+    metadata = metadata_of(weights, source=source, **more)
     try:
         module = build(network, torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:  # a damaged file raises in a dozen ways, down to those of pickle and zipfile

@@ -1,6 +1,8 @@
 """Does a module's ONNX file compute what the module does, under readable names, and nothing else stand in it?"""
 
 import copy
+import re
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -9,10 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision import models
 
 from engine import export as exports
-from engine.export import ExportFailed, export
+from engine import image
+from engine.export import ExportFailed, export, metadata_of
 from engine.metadata import Metadata, read
+from engine.net import Net
 
 SIZE = (24, 40)
 METADATA = Metadata(labels=("a", "b", "c"), input_size=SIZE, source="A test.", licence="None.", accuracy="None.")
@@ -175,3 +180,91 @@ def test_a_file_that_computes_something_else_is_not_kept(module, tmp_path, monke
         export(module, tmp_path / "net.onnx", METADATA)
     assert (tmp_path / "net.onnx").read_bytes() == good
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+# What README.md promises ----------------------------------------------------------------------------------------------
+
+README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+BLOCKS = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "export(" in block]
+
+
+def run_block(block: str, folder: Path, monkeypatch) -> tuple[dict, Net]:
+    """Run a block as somebody would paste it, beside a folder exported_models; and open what it has written there."""
+    (folder / "exported_models").mkdir()
+    monkeypatch.chdir(folder)
+    space: dict = {}
+    exec(block, space)
+    (file,) = (folder / "exported_models").glob("*.onnx")
+    return space, Net(file)
+
+
+def same_logits(module: nn.Module, net: Net) -> None:
+    pixels = np.random.default_rng(0).random((2, 3, *net.input_size), np.float32)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(net.normalise(pixels))).numpy()
+    np.testing.assert_allclose(net.scores(pixels), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_there_are_two_blocks_and_the_first_is_three_lines():
+    published, own = BLOCKS
+    assert "metadata_of(weights)" in published
+    assert "Metadata(labels=" in own
+    for block in BLOCKS:
+        assert len([line for line in block.splitlines() if line and not line.startswith("from ")]) == 3
+
+
+def test_readmes_lines_for_published_weights(tmp_path, monkeypatch):
+    """With random weights in place of the download, and nothing else changed."""
+    torch.manual_seed(0)
+    state = models.squeezenet1_1(weights=None).state_dict()
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *a, **k: state)
+    monkeypatch.setattr(models._api, "load_state_dict_from_url", lambda *a, **k: state)
+    space, net = run_block(BLOCKS[0], tmp_path, monkeypatch)
+    same_logits(space["module"], net)
+    assert (net.classes, net.labels[0], net.labels[999]) == (1000, "tench", "toilet tissue")
+    about = net.metadata
+    assert (about.input_size, about.crop, about.missing) == ((224, 224), 0.875, ())
+    assert (about.mean, about.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert "SqueezeNet1_1_Weights.IMAGENET1K_V1" in about.source
+    assert about.accuracy.startswith("58.2 %")
+    assert not net.notes, "nothing has to be guessed"
+
+
+def test_readmes_lines_for_published_weights_with_the_real_ones(tmp_path, monkeypatch, shared):
+    monkeypatch.setenv("TORCH_HOME", str(shared / "weights"))
+    _, net = run_block(BLOCKS[0], tmp_path, monkeypatch)
+    view, _ = net.view(image.load((shared / "photos" / "samoyed.jpg").read_bytes()))
+    assert net.labels[int(net.scores(net.batch(view))[0].argmax())] == "Samoyed"
+
+
+def test_readmes_lines_for_a_module_of_ones_own(tmp_path, monkeypatch):
+    space, net = run_block(BLOCKS[1], tmp_path, monkeypatch)
+    same_logits(space["module"], net)
+    assert (net.labels, net.input_size) == (["cat", "dog"], (96, 128))
+    assert not net.notes
+
+
+def test_metadata_of_takes_other_words():
+    weights = models.ResNet18_Weights.DEFAULT
+    about = metadata_of(weights, labels=("cat", "dog"), accuracy="")
+    assert (about.labels, about.accuracy, about.input_size) == (("cat", "dog"), "", (224, 224))
+    assert metadata_of(models.EfficientNet_B3_Weights.DEFAULT).crop == 300 / 320
+    assert metadata_of(models.ViT_H_14_Weights.IMAGENET1K_SWAG_E2E_V1).crop == 1.0
+
+
+@pytest.mark.parametrize("name", models.list_models(module=models))
+def test_metadata_of_every_classifier(name):
+    for weights in models.get_model_weights(name):
+        if "FEATURES" in weights.name:  # of VGG-16, which has no classes
+            with pytest.raises(ValueError, match="no weights of a classifier"):
+                metadata_of(weights)
+            continue
+        about = metadata_of(weights)
+        assert len(about.labels) == 1000
+        assert len(about.mean) == len(about.std) == 3
+        assert 0 < about.crop <= 1
+
+
+def test_metadata_of_other_weights_is_refused():
+    with pytest.raises(ValueError, match="no weights of a classifier"):
+        metadata_of(models.detection.FCOS_ResNet50_FPN_Weights.DEFAULT)
