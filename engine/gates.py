@@ -39,7 +39,7 @@ def table(graph: Graph, rule: str) -> dict[str, Callable] | None:
         raise ValueError(f"The rule is one of {', '.join(RULES)}, not {rule!r}.")
     if rule == "plain":
         return None
-    from engine.twin import OPS
+    from engine.ops import OPS
 
     ops = {node.op for node in graph.nodes if node.op in GATES and node.outputs[0] in graph.from_input}
     products = silus(graph)

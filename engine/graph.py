@@ -78,6 +78,13 @@ def _attribute(attribute: onnx.AttributeProto) -> Any:
     return list(value) if attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value
 
 
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    found = {attribute.name: _attribute(attribute) for attribute in node.attribute}
+    if node.op_type == "Split" and len(node.input) == 1 and "split" not in found:  # as newer operator sets state it
+        found.setdefault("num_outputs", len(node.output))
+    return found
+
+
 def skeleton(model: onnx.ModelProto, input_shape: tuple[int, ...]) -> onnx.ModelProto:
     """A copy without the large weights' data and with a fixed input shape: all that shape inference needs."""
     copy = onnx.ModelProto()
@@ -117,7 +124,7 @@ def read(model: onnx.ModelProto, input_shape: tuple[int, ...]) -> Graph:
             node.op_type,
             tuple(node.input),
             tuple(node.output),
-            {a.name: _attribute(a) for a in node.attribute},
+            _attributes(node),
             versions.get(long.get(node.domain, node.domain), 0),
             node.name,
         )

@@ -343,7 +343,7 @@ class Net:
                 if short and part is not array:
                     part = np.concatenate([part, np.zeros((short, *part.shape[1:]), part.dtype)])
                 parts[name] = part
-            runs.append([out if _is_shape(out) else out[: step - short] for out in session.run(names, parts)])
+            runs.append([_without_last(out, short, step) for out in session.run(names, parts)])
         if len(runs) == 1:
             return runs[0]
         return [parts[0] if _is_shape(parts[0]) else np.concatenate(parts) for parts in zip(*runs, strict=True)]
@@ -439,6 +439,11 @@ class Net:
 def _is_shape(array: np.ndarray) -> bool:
     """Whether this is a shape, which some graphs compute on the way, and not a row for each picture."""
     return array.ndim < 2 and np.issubdtype(array.dtype, np.integer)
+
+
+def _without_last(out: np.ndarray, short: int, count: int) -> np.ndarray:
+    """What a run of `count` pictures made, without that of the last `short`; some tensors have several rows for each."""
+    return out if not short or _is_shape(out) else out[: len(out) // count * (count - short)]
 
 
 def _first_line(error: Exception) -> str:

@@ -46,15 +46,19 @@ POINTWISE = frozenset(
 SLIDING = frozenset(["Conv", "MaxPool", "AveragePool", "LpPool"])
 
 
-def pads(node_attributes: Mapping[str, Any], kernel: list[int], input_hw: tuple[int, int]) -> list[int]:
-    """[top, left, bottom, right] of a sliding window, with ONNX's auto_pad resolved for an input of (H, W)."""
+def pads(node_attributes: Mapping[str, Any], kernel: list[int], input_hw: tuple[int, ...]) -> list[int]:
+    """[top, left, bottom, right] of a sliding window, with ONNX's auto_pad resolved for an input of (H, W).
+
+    For one axis or three it is as long as that takes: the beginnings of all, then the ends.
+    """
+    ones = [1] * len(kernel)
     auto = node_attributes.get("auto_pad", "NOTSET")
-    strides = node_attributes.get("strides", [1, 1])
-    dilations = node_attributes.get("dilations", [1, 1])
+    strides = node_attributes.get("strides", ones)
+    dilations = node_attributes.get("dilations", ones)
     if auto == "NOTSET":
-        return list(node_attributes.get("pads", [0, 0, 0, 0]))
+        return list(node_attributes.get("pads", [0, 0] * len(kernel)))
     if auto == "VALID":
-        return [0, 0, 0, 0]
+        return [0, 0] * len(kernel)
     begin, end = [], []
     for size, k, stride, dilation in zip(input_hw, kernel, strides, dilations, strict=True):
         total = max((-(-size // stride) - 1) * stride + (k - 1) * dilation + 1 - size, 0)

@@ -21,6 +21,14 @@ def tiny(tmp_path_factory) -> Net:
 
 
 @pytest.fixture
+def no_celu(monkeypatch) -> None:
+    """The Twin does not know Celu: an op that no classifier here has stands for all that it does not know."""
+    from engine.ops import OPS
+
+    monkeypatch.delitem(OPS, "Celu")
+
+
+@pytest.fixture
 def picture() -> np.ndarray:
     """(12, 16, 3): a picture of the size that `tiny` sees."""
     return nets.picture()

@@ -12,7 +12,7 @@ import torch
 from nets import node
 
 from engine import certificate as module
-from engine import twin
+from engine import packed, twin
 from engine.certificate import NOISE, Certificate, certificate, certify, recall, remember
 from engine.net import Net
 from engine.twin import NoGradient
@@ -64,7 +64,7 @@ def test_the_slope_along_the_gradient_is_its_length(tiny, picture):
 def replaced(monkeypatch, op, function):
     """For this test, the Twin's `op` is function(the right one's output, x, …)."""
     right = twin.OPS[op]
-    monkeypatch.setattr(twin.Kernels, "suits", lambda self, *inputs: False)  # so that convolutions come by OPS, too
+    monkeypatch.setattr(packed.Kernels, "suits", lambda self, *inputs: False)  # so that convolutions come by OPS, too
     monkeypatch.setitem(twin.OPS, op, lambda x, *more, **how: function(right, x, *more, **how))
 
 
@@ -91,8 +91,8 @@ def test_a_tensor_that_is_wrong_in_one_place_is_caught(tiny, picture, monkeypatc
 
 
 def test_convolutions_by_packed_kernels_are_compared_too(tiny, picture, monkeypatch):
-    right = twin._convolve
-    monkeypatch.setattr(twin, "_convolve", lambda *given: right(*given) * 1.01)
+    right = packed._convolve
+    monkeypatch.setattr(packed, "_convolve", lambda *given: right(*given) * 1.01)
     found = certify(tiny, picture)
     assert found.tensor > 0.01
     assert not found.passed
@@ -174,6 +174,7 @@ def test_a_constant_net_has_no_gradient_to_check(tmp_path, picture):
     assert found.reason == "The gradient is zero everywhere, or no number."
 
 
+@pytest.mark.usefixtures("no_celu")
 def test_an_op_without_a_twin_is_the_reason(tmp_path, picture):
     net = nets.save(nets.tiny(tail=[node("Celu", "logits", "more")], about=nets.ABOUT), tmp_path / "celu.onnx")
     found = certify(net, picture)

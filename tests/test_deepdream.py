@@ -15,10 +15,10 @@ from engine import image, metadata, nets, optimize, samples
 from engine.deepdream import deepdream, deepdream_steps, guided, tiled
 from engine.metadata import Metadata
 from engine.net import Net, UnknownLayer
+from engine.ops import conv
 from engine.step import last
 from engine.target import energy, unit
 from engine.trunk import middle, spaced, trunk
-from engine.twin import conv
 
 SHORT = {"size": 48, "steps": 3, "octaves": 2, "jitter": 2}
 

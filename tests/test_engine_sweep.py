@@ -172,7 +172,7 @@ def decoders(tiny, cache):
 
 
 def twin_ops() -> dict:
-    from engine.twin import OPS
+    from engine.ops import OPS
 
     return OPS
 

@@ -241,6 +241,7 @@ def celu(tmp_path_factory) -> Net:
     return nets.save(made, tmp_path_factory.mktemp("nets") / "celu.onnx")
 
 
+@pytest.mark.usefixtures("no_celu")
 @every()
 def test_an_op_without_a_twin_is_named_by_those_that_need_it_and_no_matter_to_the_others(celu, picture, title):
     asking = ways()[title]

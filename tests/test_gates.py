@@ -16,8 +16,8 @@ from engine.gates import NoGate, silus, table
 from engine.guided_backpropagation import RULES, deconvnet, gated_gradient, guided_backpropagation
 from engine.guided_grad_cam import guided_grad_cam
 from engine.net import Net
+from engine.ops import OPS
 from engine.saliency import gradient, saliency
-from engine.twin import OPS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -92,6 +92,7 @@ def test_a_picture_of_another_size_is_refused(tiny, picture):
         saliency(tiny, picture[:10], class_score(tiny, 0))
 
 
+@pytest.mark.usefixtures("no_celu")
 def test_nothing_behind_the_target_is_computed(tmp_path, picture):
     """A net whose end has no twin still has gradients in front of it."""
     net = nets.save(nets.tiny(tail=[nets.node("Celu", "logits", "more")], about=nets.ABOUT), tmp_path / "celu.onnx")
