@@ -425,6 +425,109 @@ def index(net: str, given: str, layers: str, folder: Path | None) -> None:
         click.echo(f"Of {len(known):,} whose label is one of the network's classes, {right:.1%} are taken for it.")
 
 
+@main.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def examine(file: Path) -> None:
+    """Open a stranger's FILE in a process of its own, with limits, and say whether the app would open it."""
+    from engine import opening
+
+    content, step = opening.read(file), None
+    for step in command.shown(opening.examine_steps(content, file.name, beside=file.resolve().parent), "examine"):  # noqa: B007
+        pass
+    found = step.result
+    height, width = found.input_size
+    free = ", or any other" if found.free else ""
+    lines = [
+        f"{found.name} opens: {found.nodes:,} nodes, {found.classes:,} classes",
+        f"takes {height} × {width} pixels{free}, of {found.channels} channel(s)",
+        f"one pass took {found.seconds:.3g} s, and all of it {found.memory / 2**20:.0f} MiB",
+        *(f"note: {note}" for note in found.notes),
+        f"SHA-256 {found.sha256}",
+    ]
+    click.echo("\n".join(lines))
+
+
+@main.command()
+@click.argument("net")
+@click.option("--labels", metavar="FILE", help="Names of the classes: one per line, or JSON; or a set that is known.")
+@click.option("--way", metavar="WAY", help='How a picture is prepared, as `preprocessing` calls it: "BGR, 0 to 255".')
+@click.option("--mean", metavar="NUMBERS", help="Of pixels from 0 to 1, one per channel, in the order R, G, B.")
+@click.option("--std", metavar="NUMBERS", help="Likewise; 1/255 where the network wants 0 to 255.")
+@click.option("--order", type=click.Choice(["RGB", "BGR"]), help="BGR turns the graph round.  [default: the way's]")
+@click.option(
+    "--size", type=(click.IntRange(1, 4096), click.IntRange(1, 4096)), metavar="ROWS COLUMNS", help="Of pictures."
+)
+@click.option("--crop", type=click.FloatRange(0, 1, min_open=True), help="Share of the picture's shorter side.")
+@click.option("--source", help="Where the network comes from.")
+@click.option("--licence", help="And its licence.")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The ONNX file to write.")
+def label(
+    net: str,
+    labels: str | None,
+    way: str | None,
+    mean: str | None,
+    std: str | None,
+    order: str | None,
+    size: tuple[int, int] | None,
+    out: Path,
+    **texts: Any,
+) -> None:
+    """Write what a network's file does not say of itself: names, how pictures are prepared, where it comes from.
+
+    NET stays as it is. `preprocessing` ranks the ways that it may have been trained in.
+    """
+    from engine import labelling, preprocessing
+
+    network = Net(nets.find(net))
+    said: dict[str, Any] = {key: value for key, value in texts.items() if value is not None}
+    if way is not None:
+        known = {each.title: each for each in preprocessing.ways(network)}
+        way = way.replace("-1 to 1", "−1 to 1")  # as one types it
+        if way not in known:
+            raise click.UsageError(f"There is no way {way!r}; there are: {'; '.join(known)}.")
+        said |= {"mean": known[way].mean, "std": known[way].std}
+        order = order or known[way].order
+    for key, given in (("mean", mean), ("std", std)):
+        if given is not None:
+            said[key] = _numbers(given, key, network.channels)
+    if size is not None:
+        said["input_size"] = size
+    if labels is not None:
+        sets = labelling.usual(network.classes, network.channels)
+        if labels in sets:
+            said["labels"] = sets[labels]
+        elif Path(labels).is_file():
+            names = labelling.read_labels(Path(labels).read_bytes(), Path(labels).name)
+            said["labels"] = labelling.fit(names, network.classes, Path(labels).name)
+        else:
+            raise click.UsageError(
+                f"There is no file {labels!r}" + (f", and no set; there is {', '.join(sets)}." if sets else ".")
+            )
+    content = labelling.labelled(network.path.read_bytes(), order=order or "RGB", **said)
+    made = Net(out, content=content)  # before anything is written
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(content)
+    click.echo(f"{out}: {made.classes:,} classes: {', '.join(made.labels[:3])}, …; still unsaid: {_unsaid(made)}.")
+
+
+def _unsaid(net: Net) -> str:
+    return ", ".join(key.replace("_", " ") for key in net.metadata.missing) or "nothing"
+
+
+def _numbers(text: str, key: str, count: int) -> tuple[float, ...]:
+    """As many numbers as channels, where fractions like 1/255 count, too."""
+    try:
+        parts = [part.partition("/") for part in text.split(",")]
+        found = tuple(float(above) / (float(below) if below else 1.0) for above, _, below in parts)
+    except (ValueError, ZeroDivisionError) as error:
+        raise click.UsageError(f"--{key} is numbers with commas between, not {text!r}.") from error
+    if len(found) == 1:
+        found *= count
+    if len(found) != count or (key == "std" and min(found) <= 0):
+        raise click.UsageError(f"--{key} is {count} numbers, one per channel{', above 0' if key == 'std' else ''}.")
+    return found
+
+
 @main.command("fast-style")
 @click.option("--net", metavar="NET", help="A style network: a name, or a file.  [default: the first that is here]")
 @click.option("--image", metavar="PIC", help="The picture to paint: a file, or a sample's name.")

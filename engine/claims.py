@@ -79,7 +79,7 @@ def check(model: ModelProto, name: str, beside: Path | None = None) -> ModelProt
         raise Refused(f"{name} keeps weights in sparse form; save it with dense ones.")
     for node in model.graph.node:
         _node(node, name)
-    for tensor in _tensors(model):
+    for tensor in tensors(model):
         _tensor(tensor, name, beside)
     _inputs(model, name)
     _fixed(model, name)
@@ -90,7 +90,7 @@ def check(model: ModelProto, name: str, beside: Path | None = None) -> ModelProt
 def _texts(model: ModelProto, name: str) -> None:
     """Names are shown to people and kept as keys, so that they cannot be books."""
     graph = model.graph
-    texts = [value.name for value in (*graph.input, *graph.output, *_tensors(model))]
+    texts = [value.name for value in (*graph.input, *graph.output, *tensors(model))]
     texts += [text for node in graph.node for text in (node.name, node.op_type, node.domain, *node.input, *node.output)]
     if not all(isinstance(text, str) for text in texts):  # protobuf gives bytes where it is no text
         raise Refused(f"{name} is damaged: it has names that are no text.")
@@ -141,7 +141,7 @@ def _node(node: NodeProto, name: str) -> None:
         )
 
 
-def _tensors(model: ModelProto) -> Iterator[TensorProto]:
+def tensors(model: ModelProto) -> Iterator[TensorProto]:
     """All tensors that the file holds, wherever."""
     yield from model.graph.initializer
     nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]

@@ -1,10 +1,18 @@
-"""Where does what the app makes for itself stay between runs?"""
+"""Where does what the app makes for itself stay between runs, and for whom is the app open?"""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+
+
+def hosted() -> bool:
+    """Whether the app is open to people who do not know each other (CONVOSCOPE_HOSTED is set, and not to 0).
+
+    Then nobody types in paths of the server's files, and the networks that somebody brought are listed for nobody else.
+    """
+    return os.environ.get("CONVOSCOPE_HOSTED", "") not in ("", "0")
 
 
 def home() -> Path:

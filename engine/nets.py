@@ -1,15 +1,18 @@
 """Which networks are at hand?
 
-Those that ship with the project, and after them those that were fetched or put into the user's cache folder.
+Those that ship with the project, after them those that were fetched or put into the user's cache folder, and those that
+were brought through the app (engine/bringing.py).
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import onnx
 
 from engine import metadata, zoo
+from engine.folder import home, hosted
 
 SHIPPED = Path(__file__).parent.parent / "exported_models"
 
@@ -26,7 +29,21 @@ def at_hand() -> dict[str, Path]:
     shipped = {
         path.stem: path for path in sorted(SHIPPED.glob("*.onnx"), key=lambda path: (path.stem != FIRST, path.stem))
     }
-    return shipped | {name: path for name, path in zoo.installed().items() if name not in shipped}
+    here = shipped | {name: path for name, path in zoo.installed().items() if name not in shipped}
+    if hosted():  # what somebody brought is nobody else's business
+        return here
+    return here | {path.stem: path for path in sorted(folder().glob("*.onnx")) if path.stem not in here}
+
+
+def folder() -> Path:
+    """Where networks are kept that were brought through the app."""
+    return home() / "brought"
+
+
+def brought(name: str) -> Path | None:
+    """The file of a network that was brought through the app, for whoever knows its name; None where there is none."""
+    path = folder() / f"{name}.onnx"
+    return path if re.fullmatch(r"[\w.+-]+", name) and path.is_file() else None
 
 
 def labels(path: Path) -> tuple[str, ...]:
@@ -45,6 +62,8 @@ def find(name: str) -> Path:
     here = at_hand()
     if name in here:
         return here[name]
+    if (own := brought(name)) is not None:
+        return own
     if Path(name).is_file():
         return Path(name)
     fetch = " It can be fetched first: python -m engine fetch " + name if name in zoo.NETWORKS else ""

@@ -77,17 +77,20 @@ class Limits:
 class Report:
     """What was found out about a file that may be opened.
 
-    size: bytes. free: whether the graph leaves the picture's rows and columns open. seconds: of one pass over one
-    picture. memory: bytes that the child had taken at most.
+    size: bytes. external: whether it keeps weights in files beside it. free: whether the graph leaves the picture's
+    rows and columns open. stride: of the last layer with rows and columns, in pixels; 0 where there is none.
+    seconds: of one pass over one picture. memory: bytes that the child had taken at most.
     """
 
     name: str
     sha256: str
     size: int
+    external: bool
     nodes: int
     channels: int
     input_size: tuple[int, int]
     free: bool
+    stride: int
     classes: int
     layers: int
     missing: tuple[str, ...]
@@ -221,12 +224,8 @@ class Examiner:
             self.close()
             self._start()
         process = self.process
-        head = {
-            "name": name,
-            "size": len(content),
-            "seconds": self.limits.seconds,
-            "memory": self.limits.of(len(content)),
-        }
+        memory = self.limits.of(len(content) + _beside(beside))
+        head = {"name": name, "size": len(content), "seconds": self.limits.seconds, "memory": memory}
         head |= {"beside": str(beside) if beside else None, "once": self.once}
         sender = threading.Thread(target=_send, args=(process.stdin, head, content), daemon=True)
         sender.start()
@@ -243,7 +242,7 @@ class Examiner:
                     self.close()
                     raise Refused(_too_slow(name, self.limits)) from None
                 if line is None:
-                    self._died(name, content)
+                    self._died(name, memory)
                 answer = _plain(line)
                 if "stage" in answer:
                     stage = min(max(int(answer["stage"]), 1), len(STAGES) - 1)
@@ -253,9 +252,7 @@ class Examiner:
                 yield _report(answer, name, content)
                 return
         except (GeneratorExit, Refused) as reason:
-            if isinstance(
-                reason, GeneratorExit
-            ):  # nobody waits for it, and a later file's answer must not be this one's
+            if isinstance(reason, GeneratorExit):  # its answer must not be taken for the next file's
                 self.close()
             raise
 
@@ -292,18 +289,25 @@ class Examiner:
             self.close()
             raise RuntimeError("The process that examines files did not start.")
 
-    def _died(self, name: str, content: bytes) -> None:
+    def _died(self, name: str, memory: int) -> None:
         """What the child's end means. Raises Refused."""
         code = self.process.wait()
         self.close()
         if code in (-getattr(signal, "SIGXCPU", 0), -getattr(signal, "SIGKILL", 0)):
-            raise Refused(
-                _too_slow(name, self.limits) if code != -9 else _too_heavy(name, self.limits.of(len(content)))
-            )
+            raise Refused(_too_slow(name, self.limits) if code != -9 else _too_heavy(name, memory))
         raise Refused(
             f"{name} made the process that examined it crash, so it is not opened; it is damaged, or needs more memory "
-            f"than {_gigabytes(self.limits.of(len(content)))}."
+            f"than {_gigabytes(memory)}."
         )
+
+
+def _beside(folder: Path | None) -> int:
+    """Bytes of the files that may hold weights."""
+    if folder is None:
+        return 0
+    with contextlib.suppress(OSError):
+        return min(sum(file.stat().st_size for file in os.scandir(folder) if file.is_file()), MAX_BYTES)
+    return 0
 
 
 def _too_slow(name: str, limits: Limits) -> str:
@@ -383,6 +387,20 @@ def serve(source: BinaryIO, said: BinaryIO, *, files: bool) -> None:
         del content
 
 
+def is_external(model: onnx.ModelProto) -> bool:
+    """Whether any weight lies in another file."""
+    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in claims.tensors(model))
+
+
+def merged(model: onnx.ModelProto, beside: Path) -> bytes:
+    """The file with its weights inside, from where `claims.check` found them to lie. `model` is changed."""
+    onnx.load_external_data_for_model(model, str(beside))
+    for tensor in claims.tensors(model):
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+    return model.SerializeToString()
+
+
 def _sentence(error: BadNetwork, name: str, memory: int) -> str:
     """Its own, or that memory ran out, which ONNX Runtime says in several ways."""
     told = []
@@ -406,9 +424,12 @@ def _examined(content: bytes, name: str, beside: Path | None, say: Any) -> dict[
         raise Refused(f"{name} is not an ONNX file, or it is cut short.") from error
     free = [dim.dim_value <= 0 for value in model.graph.input[:1] for dim in value.type.tensor_type.shape.dim]
     nodes = len(claims.check(model, name, beside).graph.node)
-    del model
     say(stage=3)
-    net = Net(beside / name if beside else name) if beside else Net(name, content=content)
+    external = beside is not None and is_external(model)
+    if external:
+        content = merged(model, beside)
+    del model
+    net = Net(name, content=content)
     if net.classes > MAX_CLASSES:
         raise Refused(
             f"{name} gives {net.classes:,} numbers for a picture; a classifier of up to {MAX_CLASSES:,} classes is "
@@ -417,21 +438,32 @@ def _examined(content: bytes, name: str, beside: Path | None, say: Any) -> dict[
     layers = len(net.layers)
     if not layers:
         raise Refused(f"{name} makes nothing of the picture on the way to its answer; there is nothing to show.")
+    stride = 0
     with contextlib.suppress(UnknownLayer):  # a network may have none
-        net.map_layer()
+        stride = net.map_layer().receptive_field.stride[0]
     say(stage=4)
-    picture = np.random.default_rng(0).random((1, net.channels, *net.input_size), np.float32)
+    pictures = np.random.default_rng(0).random((2, net.channels, *net.input_size), np.float32)
     start = time.perf_counter()
-    scores = net.scores(picture)
+    scores = net.scores(pictures[:1])
     seconds = time.perf_counter() - start
-    if scores.shape != (1, net.classes):
-        raise Refused(f"{name} gives an answer of shape {scores.shape}; a row of numbers, one per class, is needed.")
+    try:
+        both = net.scores(pictures)
+    except MemoryError:
+        raise
+    except Exception as error:  # ONNX Runtime's exceptions have no common public class
+        raise Refused(
+            f"{name} cannot be asked about two pictures at once; export it with a free batch size."
+        ) from error
+    if scores.shape != (1, net.classes) or both.shape != (2, net.classes):
+        raise Refused(f"{name} does not give a row of numbers, one per class, for each picture; it is no classifier.")
     if not np.isfinite(scores).all():
         raise Refused(f"{name} answers a picture with what is no number (NaN or infinity); its weights are damaged.")
     return {
         "nodes": nodes,
         "channels": net.channels,
         "input_size": list(net.input_size),
+        "external": external,
+        "stride": stride,
         "free": len(free) == 4 and any(free[1:]) and any(free[2:]),
         "classes": net.classes,
         "layers": layers,

@@ -106,7 +106,11 @@ def class_names(net: Net) -> list[str]:
 
 def _chosen_net() -> Net:
     here = nets.at_hand()
+    own = st.session_state.setdefault("brought", [])  # the names of networks that came by this session, or by its link
     asked = st.query_params.get("net")
+    if asked and asked not in here and nets.brought(asked):
+        bring(asked)
+    here |= {name: path for name in own if (path := nets.brought(name))}
     if asked and asked not in here:
         more = " It can be fetched below." if asked in zoo.NETWORKS else ""
         st.warning(f"The link asks for the network “{asked}”, which is not here.{more}", icon=":material/link_off:")
@@ -128,6 +132,13 @@ def _chosen_net() -> Net:
     for note in net.notes:
         st.caption(note)
     return net
+
+
+def bring(name: str) -> None:
+    """List a network that was brought for this session, whoever else may not see it."""
+    own = st.session_state.setdefault("brought", [])
+    if name not in own:
+        own.append(name)
 
 
 def _badges(net: Net) -> None:
@@ -155,10 +166,11 @@ def _badges(net: Net) -> None:
 
 def _more_networks() -> None:
     missing = [network for name, network in zoo.NETWORKS.items() if name not in nets.at_hand()]
-    if not missing:
-        return
     name = st.session_state.get("fetching")
     with st.popover("More networks", icon=":material/add:", width="stretch"):
+        st.page_link(PAGES / "start" / "open.py", label="Bring your own", icon=":material/upload_file:")
+        if not missing:
+            return
         st.caption("Trained on ImageNet's 1,000 classes; fetched once, kept on this machine.")
         if name is not None:
             job = jobs.run("downloads", "fetch", (name,), lambda: zoo.fetch(name))
@@ -203,9 +215,9 @@ def _chosen_picture(net: Net) -> tuple[str, np.ndarray]:
     data = None
     if choice == UPLOAD:
         given = st.file_uploader("JPEG, PNG, WebP or GIF", type="image", key="file", max_upload_size=64)
-        data = _kept("upload", given)
+        data = kept("upload", given)
     elif choice == CAMERA:
-        data = _kept("photo", st.camera_input("Your camera", key="camera_input"))
+        data = kept("photo", st.camera_input("Your camera", key="camera_input"))
     if choice in (UPLOAD, CAMERA):
         if data is not None:
             try:
@@ -216,7 +228,7 @@ def _chosen_picture(net: Net) -> tuple[str, np.ndarray]:
     return name, samples.load(name)
 
 
-def _kept(key: str, given: Any) -> bytes | None:
+def kept(key: str, given: Any) -> bytes | None:
     """An upload's bytes, which stay while the session does: the widget forgets them when it is not drawn."""
     if given is not None:
         st.session_state[f"kept_{key}"] = given.getvalue()
@@ -468,8 +480,8 @@ def navigation() -> dict[str, list]:
     """The pages as Streamlit wants them; the start section has no heading, and its first page is where one lands."""
     return {
         "" if section == SECTIONS[0] else section.capitalize(): [
-            st.Page(page.path, title=page.title, url_path=page.path.stem, default=section == SECTIONS[0])
-            for page in pages
+            st.Page(page.path, title=page.title, url_path=page.path.stem, default=section == SECTIONS[0] and place == 0)
+            for place, page in enumerate(pages)
         ]
         for section, pages in sections().items()
     }

@@ -11,7 +11,7 @@ import streamlit as st
 from engine import dataset
 from engine import index as indexes
 from engine.dataset import BadDataset, Dataset
-from engine.folder import home
+from engine.folder import home, hosted
 from engine.index import BadIndex, Index
 from engine.net import Net
 from engine.step import Step
@@ -118,7 +118,7 @@ def _chosen(net: Net) -> str:
     here = list(dataset.at_hand())
     suited = dataset.suits(net.labels, net.channels)
     more = [name for name in dataset.FETCHED if name not in here]
-    options = [frame.SUGGESTED, *here, *more, PATH]
+    options = [frame.SUGGESTED, *here, *more, *([] if hosted() else [PATH])]
     titles = {frame.SUGGESTED: f"{suited} (suggested)"}  # a link holds the others as they are shown
     asked = st.query_params.get("data")
     if asked:

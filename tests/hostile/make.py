@@ -345,6 +345,21 @@ def not_a_number() -> bytes:
     return model([node("Mul", "x nan", "p")], constants(nan=np.float32("nan"))).SerializeToString()
 
 
+@hostile("for each picture|two pictures at once")
+def all_pictures_as_one() -> bytes:
+    """Found by the fuzz run: whatever the batch, one row comes out."""
+    made = model()
+    nodes = [
+        node("Identity", "x", "p"),
+        node("Conv", "p w", "c"),
+        node("ReduceMean", "c", "g", axes=[0, 2, 3], keepdims=1),
+    ]
+    nodes.append(node("Flatten", "g", "y"))
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    return made.SerializeToString()
+
+
 # Much out of little ---------------------------------------------------------------------------------------------------
 
 MUCH = "more than can be held"
