@@ -258,7 +258,7 @@ def _groups(paths: list[tuple[str, ...]]) -> list[str]:
     """
     best, covered = [""] * len(paths), 0
     for depth in range(1, max(map(len, paths), default=0) + 1):
-        keys = [".".join(found[:depth]) if len(found) > depth else "" for found in paths]
+        keys = [".".join(found[:depth]) if len(found) >= depth else "" for found in paths]
         runs: list[list[int]] = []
         for k, key in enumerate(keys):
             if runs and keys[runs[-1][0]] == key:
@@ -299,11 +299,12 @@ def dot(
     kept = set(drawn.boxes) if only is None else set(only) & set(drawn.boxes)
     lines = [
         "digraph network {",
-        "  rankdir=TB; bgcolor=transparent; nodesep=0.25; ranksep=0.3; pad=0.1;",
+        "  rankdir=TB; newrank=true; bgcolor=transparent; nodesep=0.25; ranksep=0.3; pad=0.1;",
         f'  node [shape=box, style="filled,rounded", penwidth=0.8, color="{LINES}", fontcolor="{INK}",'
         ' fontname="Helvetica,Arial,sans-serif", fontsize=11, margin="0.12,0.06"];',
         f'  edge [color="{LINES}", arrowsize=0.6, penwidth=1.1];',
     ]
+    trunk = _trunk(drawn)
     groups: dict[str, list[str]] = {}
     for name, box in drawn.boxes.items():
         if name in kept:
@@ -317,7 +318,8 @@ def dot(
         for name in names:
             box = drawn.boxes[name]
             fill = (fills or {}).get(name, COLOURS[box.kind])
-            look = f'fillcolor="{fill}"' + (f', color="{ACCENT}", penwidth=4' if name == chosen else "")
+            look = f'fillcolor="{fill}"' + (", group=trunk" if name in trunk else "")
+            look += f', color="{ACCENT}", penwidth=4' if name == chosen else ""
             text = _lines(_label(box, shapes) + ([notes[name]] if notes and name in notes else []))
             lines.append(f"{indent}{_quoted(name)} [label={text}, tooltip={_quoted(_tip(box))}, {look}];")
         if group:
@@ -334,6 +336,20 @@ def dot(
         if a in kept or b in kept:
             lines.append(f"  {_quoted(a)} -> {_quoted(b)} [tooltip={_quoted(tensor)}];")
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def _trunk(drawn: Diagram) -> set[str]:
+    """The boxes that no arrow passes by: drawn one below the other, they keep a long network from leaning over."""
+    place = {name: k for k, name in enumerate([drawn.input, *drawn.boxes])}
+    reach, found = 0, set()
+    ends: dict[str, list[str]] = {}
+    for a, b, _ in drawn.arrows:
+        ends.setdefault(a, []).append(b)
+    for name, k in place.items():
+        if reach <= k:
+            found.add(name)
+        reach = max([reach, *(place[b] for b in ends.get(name, []))])
+    return found
 
 
 def _label(box: Box, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:

@@ -380,7 +380,7 @@ def test_dot_is_quoted_and_holds_what_is_asked_for(tmp_path):
     text = dot(drawn, {}, chosen="b.out", notes={"b.out": "1.5%"})
     unquoted = re.sub(r'"(?:[^"\\]|\\.)*"', "", text)
     assert '"' not in unquoted, "every quote is closed"
-    assert unquoted.count("->") == len(drawn.arrows)
+    assert unquoted.count(" [tooltip=") == len(drawn.arrows)
     chosen = next(line for line in text.splitlines() if line.strip().startswith('"b.out" ['))
     assert "penwidth=4" in chosen
     assert "1.5%" in chosen
@@ -388,6 +388,13 @@ def test_dot_is_quoted_and_holds_what_is_asked_for(tmp_path):
     part = dot(drawn, {}, only=["b.out"])
     assert set(re.findall(r'^  +"([^"]*)" \[', part, re.MULTILINE)) == {"b.conv", "b.out", "b.add"}
     assert part.count("dashed") >= 2, "what the part hangs on is in outline"
+
+
+def test_what_all_goes_through_is_drawn_in_one_line(tmp_path):
+    """Otherwise Graphviz lets long networks lean over, and they become wide and small."""
+    text = dot(diagram(residual(tmp_path), "layers"), {})
+    trunk = re.findall(r'^ +"([^"]*)" \[.*group=trunk', text, re.MULTILINE)
+    assert trunk == ["a.add", "b.add", "pooled", "logits"]
 
 
 # The command ----------------------------------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def test_an_op_without_a_twin_is_named_and_all_else_is_shown(monkeypatch):
     assert any("ReduceMean" in each.value and "no twin" in each.value for each in at.error)
     found = anatomy(Net(nets.find("honest")))
     assert at.metric[0].help.startswith(f"{found.parameters:,}.")
-    assert drawn(at).count(" -> ") == len(diagram(Net(nets.find("honest")), "layers").arrows)
+    assert drawn(at).count(" [tooltip=") == len(diagram(Net(nets.find("honest")), "layers").arrows)
     assert with_columns(at, "low", "high", "count")
 
 
@@ -132,7 +132,7 @@ def test_many_boxes_are_drawn_by_modules(home):  # noqa: F811
     at = opened("network", net="deep")
     assert fine(at)
     assert at.get_by_key("level").value == "modules"
-    assert drawn(at).count(" -> ") == 12
+    assert drawn(at).count(" [tooltip=") == 12
     at = opened("network", net="deep", level="layers", part="block3")
     assert fine(at)
     assert drawn(at).count("label=") == 7 + 2 + 1, "seven boxes, the two beside them, the frame"
