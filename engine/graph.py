@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
+
+from engine import forms
 
 
 @dataclass(frozen=True)
@@ -110,14 +113,14 @@ def skeleton(model: onnx.ModelProto, input_shape: tuple[int, ...]) -> onnx.Model
     return copy
 
 
-def read(model: onnx.ModelProto, input_shape: tuple[int, ...]) -> Graph:
+def read(model: onnx.ModelProto, input_shape: tuple[int, ...], beside: Path | None = None) -> Graph:
     """Take the graph of `model` apart.
 
-    input_shape: (1, C, H, W), what the first input is given.
+    input_shape: (1, C, H, W), what the first input is given. beside: the folder of weights that are not in the model.
     """
     long = {"ai.onnx": ""}  # the default domain has two names
     versions = {long.get(entry.domain, entry.domain): entry.version for entry in model.opset_import}
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    constants = {tensor.name: forms.array(tensor, beside) for tensor in model.graph.initializer}
     inputs = [value.name for value in model.graph.input if value.name not in constants]
     nodes = tuple(
         Node(

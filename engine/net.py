@@ -23,6 +23,7 @@ import onnx
 import onnx.numpy_helper
 import onnxruntime
 
+from engine import forms
 from engine import graph as graphs
 from engine import metadata as metadatas
 from engine.image import Frame, fit
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_SIZE = 224  # pixels a side, where neither the graph nor its metadata says
 SESSIONS = 4  # cut sessions kept per net; each holds a copy of its part's weights
+SAME = 1e-4  # of the largest score: as far as two orders of adding may lie apart
 BATCH_BYTES = 256 * 2**20  # that one batch's largest tensor may take
 PASS_THROUGH = frozenset(["Identity", "Dropout", "Cast"])  # their output shows nothing that their input does not
 
@@ -71,16 +73,24 @@ class Net:
     changes.
 
     output: which of the graph's outputs holds the scores, where there are several; by default the first one.
+    input: which of its inputs takes the picture, where several could; by default the first one.
     content: the file's bytes, where they do not lie at `path`.
     Raises BadNetwork where the file cannot be opened as a picture classifier, or has no such output.
     """
 
-    def __init__(self, path: str | Path, *, output: str | None = None, content: bytes | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        output: str | None = None,
+        input: str | None = None,
+        content: bytes | None = None,
+    ):
         self.path = Path(path)
         self._wanted = output
         try:
             content = self.path.read_bytes() if content is None else content
-            model = onnx.load_model_from_string(content)
+            model = onnx.load_model_from_string(content)  # and none of the files that it may name
         except FileNotFoundError as error:
             raise BadNetwork(f"There is no file {self.path.name}.") from error
         except Exception as error:  # protobuf raises a class of its own, without a public name
@@ -91,9 +101,11 @@ class Net:
         self._lock = threading.Lock()
         self._tapped: OrderedDict[tuple, onnxruntime.InferenceSession] = OrderedDict()
         try:
-            self._open(model, content)
+            self._open(model, content, input)
         except BadNetwork:
             raise
+        except forms.Unfit as error:
+            raise BadNetwork(f"{self.path.name} {error}") from error
         except metadatas.BadMetadata as error:
             raise BadNetwork(f"{self.path.name} cannot be used as it is. {error}") from error
         except onnx.shape_inference.InferenceError as error:
@@ -101,11 +113,17 @@ class Net:
         except Exception as error:  # onnx answers damaged tensors and names with whatever its own code meets
             raise BadNetwork(f"{self.path.name} is damaged: what it says of its tensors cannot be read.") from error
 
-    def _open(self, model: onnx.ModelProto, content: bytes) -> None:
+    def _open(self, model: onnx.ModelProto, content: bytes, wanted: str | None) -> None:
         if not model.graph.node or not model.graph.output:
             raise BadNetwork(f"{self.path.name} is not an ONNX file, or it holds no network.")
-        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-            raise BadNetwork(f"{self.path.name} keeps its weights in another file; save it as a single one.")
+        form = forms.formed(model, self.path.parent, wanted)
+        self.inputs, self._beside = form.inputs, form.beside
+        self.notes += form.notes
+        self.quantised = forms.quantised(model)
+        if wanted is not None and len(self.inputs) > 1:  # with the picture elsewhere it is another network
+            self.sha256 = hashlib.sha256(f"{self.sha256} {wanted}".encode()).hexdigest()
+        if form.changed:
+            content = model.SerializeToString()
         shape, self.fixed_batch = self._input_shape(model)  # how many pictures at a time; 0 where it is free
         self.metadata = metadatas.read(model, shape[1])
         if self.metadata.missing:
@@ -115,7 +133,7 @@ class Net:
         self.channels, self.input_size = shape[1], shape[2:]
         self._scale = (1 / np.array(self.metadata.std, np.float32)).reshape(-1, 1, 1)
         self._shift = (np.array(self.metadata.mean, np.float32)).reshape(-1, 1, 1) * self._scale
-        self.graph = graphs.read(model, shape)
+        self.graph = graphs.read(model, shape, self._beside)
         self._model = model
         self.outputs = self.graph.outputs
         self.output = self._wanted or self.outputs[0]
@@ -129,6 +147,8 @@ class Net:
             raise BadNetwork(
                 f"{self.path.name} cannot be run on a picture of {size} pixels: {_first_line(error)}"
             ) from error
+        if self.fixed_batch:
+            self._free_batch(shape)
         if len(self.metadata.labels) not in (0, self.classes):
             labels = len(self.metadata.labels)
             self.notes.append(f"The file has {labels} labels for {self.classes} classes; class numbers are used.")
@@ -141,18 +161,26 @@ class Net:
     def _input_shape(self, model: onnx.ModelProto) -> tuple[tuple[int, int, int, int], int]:
         """(1, C, H, W), with H = W = 0 where the graph leaves them free; and the batch size that it fixes, or 0."""
         initial = {tensor.name for tensor in model.graph.initializer}
-        inputs = [value for value in model.graph.input if value.name not in initial]
-        if len(inputs) != 1:
-            raise BadNetwork(f"{self.path.name} takes {len(inputs)} inputs; one that takes one picture is needed.")
-        kind = inputs[0].type.tensor_type
-        dims = [max(d.dim_value, 0) for d in kind.shape.dim]  # 0, and in some files -1, where it is free
-        if len(dims) != 4 or dims[1] not in (0, 1, 3) or kind.elem_type != onnx.TensorProto.FLOAT:
-            raise BadNetwork(
-                f"{self.path.name} takes an input of shape {dims}; "
-                "a batch of float32 pictures (B, 3, H, W) or (B, 1, H, W) is needed."
-            )
+        (given,) = (value for value in model.graph.input if value.name not in initial)
+        dims = [max(d.dim_value, 0) for d in given.type.tensor_type.shape.dim]  # 0, and in some files -1: it is free
         size = dims[2:] if all(dims[2:]) else (0, 0)
         return (1, dims[1] or 3, *size), dims[0]
+
+    def _free_batch(self, shape: tuple[int, int, int, int]) -> None:
+        """Take several pictures at a time, if the graph does the same with each of them then."""
+        model = forms.freed(self._model, self.graph.input)
+        pictures = np.random.default_rng(0).random((2, *shape[1:]), np.float32)
+        alone = self._run(self._scores_session, [self.output], self._feed(pictures))[0]
+        try:
+            session = self._session(model.SerializeToString())
+            together = session.run([self.output], self._feed(pictures))[0]
+        except Exception:  # ONNX Runtime's exceptions have no common public class
+            log.info("%s takes %d pictures at a time only", self.path.name, self.fixed_batch, exc_info=True)
+            return
+        if together.shape != alone.shape or np.abs(together - alone).max() > SAME * np.abs(alone).max():
+            return
+        self.fixed_batch, self._model, self._scores_session = 0, model, session
+        self.graph = graphs.read(model, shape, self._beside)
 
     def _defaults_said(self) -> str:
         ours = {
@@ -206,7 +234,8 @@ class Net:
             name = node.outputs[0]
             shape = self.graph.shapes.get(name, ())
             of_picture = name in self.graph.from_input and name in self.graph.floats
-            if of_picture and len(shape) in (2, 4) and node.op not in PASS_THROUGH:
+            shown = node.op not in PASS_THROUGH and node.op != "DequantizeLinear"
+            if of_picture and len(shape) in (2, 4) and shown:
                 found.append(Layer(name, node.op, (*shape[1:], 1, 1)[:3], fields[name]))
         return found
 
@@ -401,6 +430,10 @@ class Net:
         options.log_severity_level = 3  # errors come back as exceptions; warnings about the graph are no one's business
         # Threads that spin on after a run keep torch's from the cores: a gradient right behind it takes thrice as long.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        if self._beside is not None:
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", str(self._beside.resolve())
+            )
         providers = ["CPUExecutionProvider"]
         if cuda_device_present() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             _preload_cuda()
@@ -431,9 +464,21 @@ class Net:
     @cached_property
     def twin(self) -> Twin:
         """The same graph in PyTorch: `net.twin(pixels, names)` → dict of tensors. Importing torch takes a moment."""
-        from engine.twin import Twin
+        from engine.twin import NoGradient, Twin
 
-        return Twin(self.graph, self.metadata.mean, self.metadata.std)
+        try:
+            graph = self.unrounded.graph if self.quantised else self.graph
+        except forms.Unfit as error:
+            raise NoGradient(f"{self.path.name} {error}") from error
+        return Twin(graph, self.metadata.mean, self.metadata.std)
+
+    @cached_property
+    def unrounded(self) -> Net:
+        """Of a net that rounds to whole numbers on its way, the same without that: what its Twin computes.
+
+        Raises forms.Unfit where it computes in whole numbers.
+        """
+        return Net(self.path, output=self.output, content=forms.dequantised(self._model).SerializeToString())
 
 
 def _is_shape(array: np.ndarray) -> bool:
@@ -442,7 +487,7 @@ def _is_shape(array: np.ndarray) -> bool:
 
 
 def _without_last(out: np.ndarray, short: int, count: int) -> np.ndarray:
-    """What a run of `count` pictures made, without that of the last `short`; some tensors have several rows for each."""
+    """What a run of `count` pictures made, without the last `short`; some tensors have several rows for each."""
     return out if not short or _is_shape(out) else out[: len(out) // count * (count - short)]
 
 

@@ -738,6 +738,18 @@ def power(x, exponent):
     return torch.pow(x, exponent).to(x.dtype)
 
 
+def dequantize_linear(x, scale, zero=None, *, axis=1, block_size=0, output_dtype=0):
+    """What whole numbers stand for, by one scale, one for each place on an axis, or one for each block of places."""
+    if block_size:
+        scale = scale.repeat_interleave(block_size, axis).narrow(axis, 0, x.shape[axis])
+        zero = None if zero is None else zero.repeat_interleave(block_size, axis).narrow(axis, 0, x.shape[axis])
+    elif scale.ndim == 1 and x.ndim:
+        along = [-1 if a == axis % x.ndim else 1 for a in range(x.ndim)]
+        scale, zero = scale.view(along), None if zero is None else zero.view(along)
+    x = x.to(scale.dtype)
+    return (x if zero is None else x - zero.to(scale.dtype)) * scale
+
+
 def shrink(x, *, bias=0.0, lambd=0.5):
     return torch.where(x < -lambd, x + bias, torch.where(x > lambd, x - bias, torch.zeros_like(x)))
 
@@ -815,6 +827,7 @@ OPS: dict[str, Callable] = {
     "Cosh": torch.cosh,
     "CumSum": cum_sum,
     "DepthToSpace": depth_to_space,
+    "DequantizeLinear": dequantize_linear,
     "Div": div,
     "Dropout": dropout,
     "Einsum": einsum,
