@@ -73,7 +73,7 @@ class Net:
     changes.
 
     output: which of the graph's outputs holds the scores, where there are several; by default the first one.
-    input: which of its inputs takes the picture, where several could; by default the first one.
+    input: which of its inputs takes the picture, where several could; by default what its metadata says, or the first.
     content: the file's bytes, where they do not lie at `path`.
     Raises BadNetwork where the file cannot be opened as a picture classifier, or has no such output.
     """
@@ -116,7 +116,7 @@ class Net:
     def _open(self, model: onnx.ModelProto, content: bytes, wanted: str | None) -> None:
         if not model.graph.node or not model.graph.output:
             raise BadNetwork(f"{self.path.name} is not an ONNX file, or it holds no network.")
-        form = forms.formed(model, self.path.parent, wanted)
+        form = forms.formed(model, self.path.parent, wanted or metadatas.chosen_input(model))
         self.inputs, self._beside = form.inputs, form.beside
         self.notes += form.notes
         self.quantised = forms.quantised(model)
@@ -134,6 +134,8 @@ class Net:
         self._scale = (1 / np.array(self.metadata.std, np.float32)).reshape(-1, 1, 1)
         self._shift = (np.array(self.metadata.mean, np.float32)).reshape(-1, 1, 1) * self._scale
         self.graph = graphs.read(model, shape, self._beside)
+        for entry in [entry for entry in model.metadata_props if entry.key == "input"]:
+            model.metadata_props.remove(entry)  # only one is left, which goes by another name, perhaps
         self._model = model
         self.outputs = self.graph.outputs
         self.output = self._wanted or self.outputs[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import nets
@@ -11,7 +12,7 @@ import pytest
 from nets import node
 from onnx import TensorProto, helper, numpy_helper
 
-from engine import forms
+from engine import forms, metadata
 from engine.certificate import certify
 from engine.net import BadNetwork, Net
 from engine.saliency import saliency
@@ -119,6 +120,19 @@ def test_the_other_input_can_take_the_picture(path):
     agrees(second)
     assert first.sha256 != second.sha256, "what is kept of one would be taken for the other's"
     assert Net(path, input="image").graph.input == "image"
+
+
+def test_the_file_can_say_which_input_takes_the_picture(path):
+    about = dataclasses.replace(nets.ABOUT, input="other")
+    made = two_inputs()
+    metadata.write(made, about)
+    net = nets.save(made, path)
+    assert net.graph.input == "other"
+    assert net.metadata.input == "other"
+    agrees(net)
+    again = net.with_weights({"b3": nets.tiny_weights()["b3"] + 1})
+    some = pictures(2)
+    np.testing.assert_allclose(again.scores(again.batch(*some)), expected(*some) + 1, atol=1e-5)
 
 
 def test_what_takes_no_picture_is_named(path):
