@@ -166,6 +166,8 @@ def plain(found: Any) -> dict[str, torch.Tensor]:
     state = {key: value for key, value in found.items() if isinstance(value, torch.Tensor)}
     if any(value.layout != torch.strided or value.is_quantized for value in state.values()):
         raise BadWeights("The file holds sparse or quantised tensors; weights as plain numbers are needed.")
+    if any(value.numel() * value.element_size() > value.untyped_storage().nbytes() for value in state.values()):
+        raise BadWeights("The file has a tensor that claims more numbers than it holds, and is not opened.")
     state.pop("n_averaged", None)  # of torch's averaged models
     while (prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None)) is not None:
         state = {key[len(prefix) :]: value for key, value in state.items()}
