@@ -168,7 +168,12 @@ def _more_networks() -> None:
     missing = [network for name, network in zoo.NETWORKS.items() if name not in nets.at_hand()]
     name = st.session_state.get("fetching")
     with st.popover("More networks", icon=":material/add:", width="stretch"):
-        st.page_link(PAGES / "start" / "open.py", label="Bring your own", icon=":material/upload_file:")
+        st.page_link(
+            PAGES / "start" / "open.py",
+            label="Bring your own",
+            icon=":material/upload_file:",
+            query_params=shared_choices(),
+        )
         if not missing:
             return
         st.caption("Trained on ImageNet's 1,000 classes; fetched once, kept on this machine.")
