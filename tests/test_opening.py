@@ -95,8 +95,10 @@ def test_strangers_networks_open(shared, examiner):
 
 
 def test_a_style_network_is_sent_to_its_page(shared, examiner):
+    model = onnx.load(shared / "nets" / "candy.onnx")
+    del model.metadata_props[:]  # its author's, some of which go by our names
     with pytest.raises(Refused, match="Fast style"):
-        asked(examiner, (shared / "nets" / "candy.onnx").read_bytes())
+        asked(examiner, model.SerializeToString())
 
 
 def test_functions_are_allowed_where_they_are_few(examiner):

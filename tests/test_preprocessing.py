@@ -183,9 +183,8 @@ def test_there_must_be_as_many_names_as_classes():
 def test_what_is_said_stays_said():
     content = labelled(unsaid(), labels=small.LABELS, mean=small.MEAN, std=small.STD, crop=0.9, source="Somebody.")
     net = Net("tiny.onnx", content=content)
-    assert net.metadata == Metadata(
-        small.LABELS, None, small.MEAN, small.STD, 0.9, "Somebody.", missing=("input_size",)
-    )
+    said = {"labels": small.LABELS, "mean": small.MEAN, "std": small.STD, "crop": 0.9, "source": "Somebody."}
+    assert net.metadata == Metadata(**said, missing=("input_size",))
     again = Net("tiny.onnx", content=labelled(content, input_size=small.SIZE))
     assert again.metadata.missing == ()
     assert again.metadata.labels == small.LABELS
