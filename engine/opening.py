@@ -475,13 +475,15 @@ def _examined(content: bytes, name: str, beside: Path | None, say: Any) -> dict[
 
 
 def _peak() -> int:
-    """Bytes that this process has had at most; 0 where the system does not say."""
-    try:
-        import resource
-    except ImportError:
+    """Bytes that this process has had at most; 0 where the system does not say.
+
+    Not getrusage's, which begins with what the parent had when it started the child.
+    """
+    if _status is None:
         return 0
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    _status.seek(0)
+    found = re.search(rb"VmHWM:\s+(\d+) kB", _status.read())
+    return int(found[1]) * 1024 if found else 0
 
 
 def _warm() -> None:
@@ -536,7 +538,7 @@ def _limit(seconds: float, memory: int) -> None:
             resource.setrlimit(resource.RLIMIT_AS, (taken + memory + stacks, resource.RLIM_INFINITY))
 
 
-_statm = None
+_statm = _status = None  # of this process: how much memory it takes
 
 
 def _addresses() -> int | None:
@@ -548,9 +550,10 @@ def _addresses() -> int | None:
 
 
 def _main() -> None:
-    global _statm
+    global _statm, _status
     with contextlib.suppress(OSError):
         _statm = open("/proc/self/statm", "rb", buffering=0)  # noqa: SIM115
+        _status = open("/proc/self/status", "rb", buffering=0)  # noqa: SIM115
     said = os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)  # what libraries print is no answer
