@@ -9,6 +9,10 @@ machine's memory.
 
     python -m benchmarks.coverage                 all of them, about an hour on two cores
     python -m benchmarks.coverage --nets resnet18,vit_b_16
+    python -m benchmarks.coverage --light         the networks that come with onnx, with random weights
+    python -m benchmarks.coverage --files a.onnx,b.onnx
+
+Of files without a module the gradient is compared with central differences of ONNX Runtime's scores, as in the app.
 """
 
 from __future__ import annotations
@@ -28,11 +32,15 @@ import onnx
 import torch
 from torchvision import models
 
+from engine import samples
+from engine.certificate import certificate, verdict
 from engine.metadata import Metadata, write
-from engine.net import Net
+from engine.net import BadNetwork, Net
+from engine.twin import NoGradient
 
 EXPORTERS = ("dynamo", "script")
 PARITY, GRADIENT = 1e-4, 1e-3  # relative: what is asked for
+SAMPLE = "china"
 SMALL = 96  # pixels a side, where nothing in the network hangs on its full size
 FULL = ("alexnet", "vgg", "vit", "maxvit", "inception", "swin")  # others' beginnings of names: at 224
 PICTURES = 5  # on how many the gradient is asked for again, at most
@@ -172,13 +180,67 @@ def report(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def light(folder: Path) -> list[Path]:
+    """The networks that onnx has for its own tests, nine from Caffe2; what stands there for weights becomes random."""
+    found = []
+    for path in sorted(Path(onnx.__file__).parent.glob("backend/test/data/light/*.onnx")):
+        model = onnx.load(path)
+        held = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        readers = {name: (node.op_type, place) for node in model.graph.node for place, name in enumerate(node.input)}
+        rng, kept = np.random.default_rng(0), []
+        for node in model.graph.node:
+            if node.op_type != "ConstantOfShape":
+                kept.append(node)
+                continue
+            shape, (op, place) = held[node.input[0]], readers[node.output[0]]
+            spread = (2 / np.prod(shape[1:])) ** 0.5 if len(shape) > 1 and op in ("Conv", "Gemm", "Reshape") else 0.1
+            weights = rng.standard_normal(shape, np.float32) * np.float32(spread)
+            while op == "Unsqueeze":  # a scale or a shift, made as long as the channels' axis asks
+                turned = next(n for n in model.graph.node if node.output[0] in n.input)
+                op, place = readers[turned.output[0]]
+            if (op == "BatchNormalization" and place in (1, 4)) or op == "Mul":  # scales and variances
+                weights = np.abs(weights) + np.float32(0.8)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(weights, node.output[0]))
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+        found.append(folder / path.name)
+        onnx.save(model, found[-1])
+    return found
+
+
+def of_files(paths: list[Path]) -> str:
+    """The table of files as they are."""
+    lines = ["| file | opset | nodes | ops | batch | tensors | parity | gradient | seconds |", "| --- " * 9 + "|"]
+    for path in paths:
+        begun = time.perf_counter()
+        try:
+            net = Net(path)
+            found = verdict(certificate(net, net.view(samples.load(SAMPLE))[0]))
+        except (BadNetwork, NoGradient) as error:
+            lines.append(f"| {path.stem} ✗ | | | | | | {error} | | |")
+            continue
+        graph = net.graph
+        batch = net.fixed_batch or "free"
+        numbers = [max(node.version for node in graph.nodes), len(graph.nodes), len({node.op for node in graph.nodes})]
+        numbers += [batch, found.tensors, f"{found.tensor:.0e}", f"{found.gradient:.0e}"]
+        numbers += [f"{time.perf_counter() - begun:.0f}"]
+        lines.append(f"| {path.stem}{'' if found.passed else ' ✗'} | " + " | ".join(map(str, numbers)) + " |")
+    return "\n".join(lines)
+
+
 @click.command()
+@click.option("--light", "shipped", is_flag=True, help="Of the networks that come with onnx.")
+@click.option("--files", help="Of these files, with commas between.")
 @click.option("--nets", default=",".join(models.list_models(module=models)), help="torchvision's names, with commas.")
 @click.option("--exporters", default=",".join(EXPORTERS), help="dynamo, script, or both.")
 @click.option("--keep", type=click.Path(path_type=Path), help="A file for the rows that pass: they are not done again.")
 @click.option("--one", is_flag=True, hidden=True)
-def main(nets: str, exporters: str, keep: Path | None, one: bool) -> None:
+def main(nets: str, exporters: str, keep: Path | None, one: bool, shipped: bool, files: str | None) -> None:
     """Print the table of networks, exporters, parity and gradients."""
+    if shipped or files:
+        with tempfile.TemporaryDirectory() as folder:
+            click.echo(of_files(light(Path(folder)) if shipped else [Path(path) for path in files.split(",")]))
+        return
     if one:
         _child(nets, exporters.split(","))
         return

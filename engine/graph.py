@@ -37,6 +37,7 @@ class Graph:
     shapes: Mapping[str, tuple[int, ...]]
     floats: frozenset[str]  # the tensors known to hold floating-point numbers
     from_input: frozenset[str]  # the tensors that depend on the picture
+    batched: frozenset[str]  # of those, the ones with something for each picture of a batch, along their first axis
 
     def needed(self, wanted: Collection[str], given: Collection[str] = ()) -> tuple[Node, ...]:
         """The nodes that must run, in order, to compute `wanted` when `given` is already there."""
@@ -138,10 +139,34 @@ def read(model: onnx.ModelProto, input_shape: tuple[int, ...], beside: Path | No
     for node in nodes:
         if from_input.intersection(node.inputs):
             from_input.update(name for name in node.outputs if name)
+    shapes, floats = _inferred(model, inputs[0], input_shape)
+    several, _ = _inferred(model, inputs[0], (2, *input_shape[1:]))  # which some graphs do not heed
+    batched = {
+        name
+        for name in from_input
+        if (shape := shapes.get(name, ())) and shape[0] == 1 and several.get(name) in (None, shape, (2, *shape[1:]))
+    }
+    outputs = tuple(value.name for value in model.graph.output)
+    return Graph(
+        nodes,
+        constants,
+        inputs[0],
+        outputs,
+        shapes,
+        frozenset(floats),
+        frozenset(from_input),
+        frozenset(batched),
+    )
+
+
+def _inferred(
+    model: onnx.ModelProto, name: str, input_shape: tuple[int, ...]
+) -> tuple[dict[str, tuple[int, ...]], set[str]]:
+    """The shapes of all tensors as far as they can be inferred, and which hold floating-point numbers."""
     # data_prop follows shapes through Shape, Gather and Concat: older exporters compute a Reshape's target that way.
     inferred = onnx.shape_inference.infer_shapes(skeleton(model, input_shape), data_prop=True).graph
-    shapes: dict[str, tuple[int, ...]] = {inputs[0]: tuple(input_shape)}
-    floats = {inputs[0]}
+    shapes: dict[str, tuple[int, ...]] = {name: tuple(input_shape)}
+    floats = {name}
     for value in [*inferred.value_info, *inferred.output]:
         kind = value.type.tensor_type
         if kind.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE):
@@ -149,5 +174,4 @@ def read(model: onnx.ModelProto, input_shape: tuple[int, ...], beside: Path | No
         dims = tuple(d.dim_value for d in kind.shape.dim)
         if kind.HasField("shape") and all(d > 0 for d in dims):
             shapes[value.name] = dims
-    outputs = tuple(value.name for value in model.graph.output)
-    return Graph(nodes, constants, inputs[0], outputs, shapes, frozenset(floats), frozenset(from_input))
+    return shapes, floats

@@ -27,6 +27,7 @@ from engine import forms
 from engine import graph as graphs
 from engine import metadata as metadatas
 from engine.image import Frame, fit
+from engine.layout import MAP, layouts
 from engine.receptive_field import ReceptiveField, receptive_fields
 
 if TYPE_CHECKING:
@@ -229,13 +230,17 @@ class Net:
 
     @cached_property
     def layers(self) -> list[Layer]:
-        """Every tensor (B, C, H, W) or (B, C) of floats on the way from the picture to the logits, in order."""
-        fields = receptive_fields(self.graph)
+        """Every tensor (B, C, H, W) or (B, C) of floats on the way from the picture to the logits, in order.
+
+        Those with four axes of which two are the picture's rows and columns: attention and the like are left out.
+        """
+        fields, known = receptive_fields(self.graph), layouts(self.graph)
         found = []
         for node in self.graph.needed([self.logits]):
             name = node.outputs[0]
             shape = self.graph.shapes.get(name, ())
-            of_picture = name in self.graph.from_input and name in self.graph.floats
+            of_picture = name in self.graph.batched and name in self.graph.floats
+            of_picture = of_picture and (len(shape) == 2 or known.get(name) == MAP)
             shown = node.op not in PASS_THROUGH and node.op != "DequantizeLinear"
             if of_picture and len(shape) in (2, 4) and shown:
                 found.append(Layer(name, node.op, (*shape[1:], 1, 1)[:3], fields[name]))

@@ -93,6 +93,27 @@ ABOUT = Metadata(
 )
 
 
+def rounded() -> onnx.ModelProto:
+    """The same net, rounded to 8 bits as quantisers do it: the picture, the kernels, and what the first layer gives."""
+    weights = tiny_weights()
+    scale = np.float32(np.abs(weights["w1"]).max() / 127)
+    whole = np.rint(weights.pop("w1") / scale).astype(np.int8)
+    nodes = [
+        node("QuantizeLinear", "image s0 z0", "image_q"),
+        node("DequantizeLinear", "image_q s0 z0", "image_d"),
+        node("DequantizeLinear", "w1_q s1 z1", "w1"),
+        *tiny_nodes(),
+    ]
+    nodes[3].input[0] = "image_d"
+    nodes[5].input[0] = "relu1_d"  # the pool
+    nodes[5:5] = [
+        node("QuantizeLinear", "relu1 s2 z2", "relu1_q"),
+        node("DequantizeLinear", "relu1_q s2 z2", "relu1_d"),
+    ]
+    fine = {"s0": np.float32(0.02), "z0": np.uint8(128), "s1": scale, "z1": np.int8(0), "s2": np.float32(0.05)}
+    return model(nodes, {**weights, **fine, "w1_q": whole, "z2": np.uint8(0)}, opset=17, about=ABOUT)
+
+
 def linear(weight: np.ndarray, bias: np.ndarray, about: Metadata = ABOUT) -> onnx.ModelProto:
     """logits = bias + weight · picture: weight (K, C, H, W), with nothing else in between."""
     constants = {"w": weight.reshape(len(weight), -1).astype(np.float32), "b": bias.astype(np.float32)}

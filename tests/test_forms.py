@@ -257,29 +257,8 @@ def test_weights_that_are_not_there_or_cut_short(path):
 # Whole numbers --------------------------------------------------------------------------------------------------------
 
 
-def rounded() -> onnx.ModelProto:
-    """`tiny`, rounded to 8 bits as quantisers do it: the picture, the kernels, and what the first layer gives."""
-    weights = nets.tiny_weights()
-    scale = np.float32(np.abs(weights["w1"]).max() / 127)
-    whole = np.rint(weights.pop("w1") / scale).astype(np.int8)
-    nodes = [
-        node("QuantizeLinear", "image s0 z0", "image_q"),
-        node("DequantizeLinear", "image_q s0 z0", "image_d"),
-        node("DequantizeLinear", "w1_q s1 z1", "w1"),
-        *nets.tiny_nodes(),
-    ]
-    nodes[3].input[0] = "image_d"
-    nodes[5].input[0] = "relu1_d"  # the pool
-    nodes[5:5] = [
-        node("QuantizeLinear", "relu1 s2 z2", "relu1_q"),
-        node("DequantizeLinear", "relu1_q s2 z2", "relu1_d"),
-    ]
-    fine = {"s0": np.float32(0.02), "z0": np.uint8(128), "s1": scale, "z1": np.int8(0), "s2": np.float32(0.05)}
-    return nets.model(nodes, {**weights, **fine, "w1_q": whole, "z2": np.uint8(0)}, opset=17, about=nets.ABOUT)
-
-
 def test_a_rounding_network_has_the_gradient_of_the_one_without(path):
-    net = nets.save(rounded(), path)
+    net = nets.save(nets.rounded(), path)
     assert net.quantised
     assert any("gradients are those of the same network without" in note for note in net.notes)
     picture = pictures(1)[0]
@@ -287,7 +266,7 @@ def test_a_rounding_network_has_the_gradient_of_the_one_without(path):
     assert 1e-4 < np.abs(steps).max() < 0.2, "it does round"
     found = certify(net, picture)
     assert found.passed, found.reason
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in rounded().graph.initializer}
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in nets.rounded().graph.initializer}
     weights = {**nets.tiny_weights(), "w1": constants["w1_q"] * constants["s1"]}
     made = nets.model(nets.tiny_nodes(), weights, opset=17, about=nets.ABOUT)
     plain = nets.save(made, path.with_name("plain.onnx"))
@@ -295,7 +274,7 @@ def test_a_rounding_network_has_the_gradient_of_the_one_without(path):
 
 
 def test_whole_numbers_that_are_not_turned_back_have_no_gradient(path):
-    made = rounded()
+    made = nets.rounded()
     made.graph.node.append(node("MatMulInteger", "logits_q w_q", "more"))
     made.graph.node.append(node("Cast", "more", "out", to=1))
     made.graph.node.insert(-2, node("QuantizeLinear", "logits s2 z2", "logits_q"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import json
@@ -9,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ import pytest
 from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
-from engine import certificate, command, image, nets, samples
+from engine import certificate, command, export, image, nets, samples
 from engine.__main__ import main as engine
 from engine.activations import activation_maps
 from engine.certificate import Certificate
@@ -495,21 +497,47 @@ def test_a_network_without_maps(page, home):
         assert charts(at) or at.info, "a result, or why there is none"
 
 
+@pytest.mark.usefixtures("no_celu")
 @pytest.mark.parametrize("page", PAGES)
 def test_a_network_whose_gradients_cannot_be_had(page, home):
     """Forward passes do not need the twin, and the pages that do say which op is missing."""
     model = small.tiny(about=small.ABOUT)
-    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Softplus"
-    (home / "networks" / "softplus.onnx").write_bytes(model.SerializeToString())
-    at = opened(page, net="softplus")
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Celu"
+    (home / "networks" / "celu.onnx").write_bytes(model.SerializeToString())
+    at = opened(page, net="celu")
     assert not at.exception
     if page in ALWAYS or (page in GRADIENTS and at.error):
         (error,) = at.error
-        assert "Softplus" in error.value
+        assert "Celu" in error.value
         assert not charts(at)
     else:
         assert fine(at)
         assert charts(at)
+
+
+@pytest.fixture(scope="module")
+def transformer() -> bytes:
+    """A vision transformer, in miniature: patches of 8 pixels, two layers of two heads; no map but the first."""
+    import torch
+    from torchvision.models import VisionTransformer
+
+    torch.manual_seed(0)
+    module = VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=4).eval()
+    torch.nn.init.normal_(module.heads.head.weight)
+    about = dataclasses.replace(small.ABOUT, input_size=(32, 32))
+    with tempfile.TemporaryDirectory() as folder:
+        export.export(module, Path(folder) / "net.onnx", about)
+        return (Path(folder) / "net.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("form", ["transformer", "rounded"])
+@pytest.mark.parametrize("page", PAGES)
+def test_networks_of_another_kind(page, form, home, transformer):
+    content = transformer if form == "transformer" else small.rounded().SerializeToString()
+    (home / "networks" / f"{form}.onnx").write_bytes(content)
+    at = opened(page, net=form)
+    assert fine(at)
+    assert charts(at) or at.info or at.metric or page in ("home", "open"), "a result, or why there is none"
 
 
 def test_a_file_that_is_no_network(home):
