@@ -135,6 +135,10 @@ def certify(net: Net, image: np.ndarray) -> Certificate:
         return verdict(certificate(net, image))
     except NoGradient as error:
         return Certificate(float("nan"), float("nan"), 0, str(error), _versions())
+    except (RuntimeError, IndexError, ValueError) as error:  # torch's words for shapes that ONNX Runtime takes
+        log.warning("the twin of %s fails", net.name, exc_info=True)
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        return Certificate(float("nan"), float("nan"), 0, f"The twin cannot compute this graph: {said}", _versions())
 
 
 def verdict(table: pd.DataFrame) -> Certificate:

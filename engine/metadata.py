@@ -27,7 +27,7 @@ class Metadata:
     labels: a name for each class, or () where the file has none.
     input_size: (H, W) in pixels, or None where the graph's own input says it.
     mean, std: one number per channel, in pixel units: the network is given (pixels - mean) / std.
-    input: which of the graph's inputs takes the picture, where several could; None is the first.
+    picture_input: which of the graph's inputs takes the picture, where several could; None is the first.
     crop: share of the picture's shorter side that the network is shown (0.875 is torchvision's 224 out of 256).
     source, licence, accuracy: sentences for people.
     missing: the keys that the file does not state, for which the values here are defaults.
@@ -37,7 +37,7 @@ class Metadata:
     input_size: tuple[int, int] | None = None
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    input: str | None = None
+    picture_input: str | None = None
     crop: float = 1.0
     source: str = ""
     licence: str = ""
@@ -96,12 +96,12 @@ def read(model: onnx.ModelProto, channels: int = 3) -> Metadata:
 def chosen_input(model: onnx.ModelProto) -> str | None:
     """The input that the file says takes the picture, before anything else is known of it. Raises BadMetadata."""
     for entry in model.metadata_props:
-        if entry.key == "input":
+        if entry.key == "picture_input":
             try:
                 return str(json.loads(entry.value))
             except (ValueError, RecursionError) as error:
                 shown = repr(entry.value[:60])
-                raise BadMetadata(f"The file's metadata has an input that cannot be read: {shown}.") from error
+                raise BadMetadata(f"The file's metadata has a picture_input that cannot be read: {shown}.") from error
     return None
 
 

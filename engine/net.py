@@ -135,7 +135,7 @@ class Net:
         self._scale = (1 / np.array(self.metadata.std, np.float32)).reshape(-1, 1, 1)
         self._shift = (np.array(self.metadata.mean, np.float32)).reshape(-1, 1, 1) * self._scale
         self.graph = graphs.read(model, shape, self._beside)
-        for entry in [entry for entry in model.metadata_props if entry.key == "input"]:
+        for entry in [entry for entry in model.metadata_props if entry.key == "picture_input"]:
             model.metadata_props.remove(entry)  # only one is left, which goes by another name, perhaps
         self._model = model
         self.outputs = self.graph.outputs

@@ -123,12 +123,12 @@ def test_the_other_input_can_take_the_picture(path):
 
 
 def test_the_file_can_say_which_input_takes_the_picture(path):
-    about = dataclasses.replace(nets.ABOUT, input="other")
+    about = dataclasses.replace(nets.ABOUT, picture_input="other")
     made = two_inputs()
     metadata.write(made, about)
     net = nets.save(made, path)
     assert net.graph.input == "other"
-    assert net.metadata.input == "other"
+    assert net.metadata.picture_input == "other"
     agrees(net)
     again = net.with_weights({"b3": nets.tiny_weights()["b3"] + 1})
     some = pictures(2)

@@ -58,7 +58,7 @@ def test_labels_are_text_whatever_the_file_has():
 
 def test_writing_replaces_what_stood_there_and_leaves_what_others_wrote():
     made = saying(author="someone", labels='["old"]', mean="[9, 9, 9]")
-    about = dataclasses.replace(nets.ABOUT, input="image")
+    about = dataclasses.replace(nets.ABOUT, picture_input="image")
     write(made, about)
     assert read(made) == about
     keys = [entry.key for entry in made.metadata_props]
