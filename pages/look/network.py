@@ -234,7 +234,7 @@ with right:
             frame.onward("look", "filters", "Its filters", layer=layer)
         if link is not None and link.has_map:
             frame.onward("look", "activations", "Where does it fire?", layer=layer)
-            frame.onward("look", "units", "Its units over many pictures", layer=layer)
+            frame.onward("look", "units", "Units over many pictures")  # of the layers that an index holds
 
 
 # The two engines ------------------------------------------------------------------------------------------------------
