@@ -458,6 +458,7 @@ def examine(file: Path) -> None:
     "--size", type=(click.IntRange(1, 4096), click.IntRange(1, 4096)), metavar="ROWS COLUMNS", help="Of pictures."
 )
 @click.option("--crop", type=click.FloatRange(0, 1, min_open=True), help="Share of the picture's shorter side.")
+@click.option("--input", "picture_input", help="The input that takes the picture, where several could.")
 @click.option("--source", help="Where the network comes from.")
 @click.option("--licence", help="And its licence.")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The ONNX file to write.")
@@ -478,7 +479,7 @@ def label(
     """
     from engine import labelling, preprocessing
 
-    network = Net(nets.find(net))
+    network = Net(nets.find(net), input=texts["picture_input"])
     said: dict[str, Any] = {key: value for key, value in texts.items() if value is not None}
     if way is not None:
         known = {each.title: each for each in preprocessing.ways(network)}

@@ -291,10 +291,8 @@ def profile_steps(net: Net, *, runs: int = RUNS) -> Iterator[Step]:
         node.name = f"node{k}"
     whole: dict[str, list[float]] = {"plain": [], "optimised": []}
     with tempfile.TemporaryDirectory(prefix="convoscope-profile-", ignore_cleanup_errors=True) as folder:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options = net.options()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])

@@ -12,15 +12,15 @@ size hangs on what is in the picture: these could be small while the file is exa
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.inliner
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
+from engine import forms
 from engine.net import BadNetwork
 
 MAX_BYTES = 1 << 30  # of a file; protobuf itself ends at twice that
@@ -198,24 +198,12 @@ def _external(tensor: TensorProto, name: str, beside: Path | None, count: int) -
     """Whether the data lie in a plain file in the network's own folder, and are there."""
     if beside is None:
         raise Refused(f"{name} keeps its weights in another file; save it as a single one.")
-    said = {entry.key: entry.value for entry in tensor.external_data}
-    location = said.get("location", "")
-    parts = PurePosixPath(location).parts
-    outside = PurePosixPath(location).is_absolute() or PureWindowsPath(location).drive or ".." in parts
-    if not parts or outside or "\\" in location or "\0" in location:
-        raise Refused(f"{name} wants to read {location[:80]!r}, which is outside of its own folder.")
-    steps = [beside.joinpath(*parts[: k + 1]) for k in range(len(parts))]
-    if any(step.is_symlink() for step in steps):
-        raise Refused(f"{name} wants to read {location[:80]!r}, which is a link; put the file itself there.")
-    if not steps[-1].is_file():
-        raise Refused(f"{name} keeps its weights in {location[:80]!r}, which is not beside it; put it there.")
     try:
-        start, size = int(said.get("offset", 0)), os.path.getsize(steps[-1])
-        length = int(said.get("length", size - start))
-    except ValueError as error:
-        raise Refused(f"{name} is damaged: where in {location[:80]!r} a tensor lies is no number.") from error
-    if min(start, length) < 0 or start + length > size or count > MAX_BYTES:
-        raise Refused(f"{name} is damaged: {location[:80]!r} does not hold all of {tensor.name[:80]!r}.")
+        forms.located(tensor, beside)
+    except forms.Unfit as error:
+        raise Refused(f"{name} {error}") from error
+    if count > MAX_BYTES:
+        raise Refused(f"{name} is damaged: the tensor {tensor.name[:80]!r} claims {count:,} numbers.")
 
 
 def _inputs(model: ModelProto, name: str) -> None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from onnx.external_data_helper import ExternalDataInfo
 
 LARGEST = 2**31 - 2**24  # bytes that one protobuf can hold, and some room for the graph
 HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -48,7 +47,7 @@ def formed(model: onnx.ModelProto, folder: Path, wanted: str | None = None) -> F
     """
     notes: list[str] = []
     outside = bool(external(model))
-    beside = _gather(model, folder)
+    beside = gather(model, folder)
     if _in_single(model):
         if beside is not None:
             raise Unfit("is in half precision and too large for that; save it in float32.")
@@ -65,50 +64,53 @@ def formed(model: onnx.ModelProto, folder: Path, wanted: str | None = None) -> F
 
 def located(tensor: TensorProto, folder: Path) -> tuple[Path, int, int]:
     """(file, offset, length) of a tensor that is kept beside the model. Raises Unfit where that may not be read."""
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    location = said.get("location", "")
+    shown, parts = repr(location[:80]), PurePosixPath(location).parts
+    outside = PurePosixPath(location).is_absolute() or PureWindowsPath(location).drive or ".." in parts
+    if not parts or outside or "\\" in location or "\0" in location:
+        raise Unfit(f"wants to read {shown}, which is outside of its own folder.")
+    steps = [folder.joinpath(*parts[: k + 1]) for k in range(len(parts))]
+    if any(step.is_symlink() for step in steps):
+        raise Unfit(f"wants to read {shown}, which is a link; put the file itself there.")
+    if not steps[-1].is_file():
+        raise Unfit(f"keeps its weights in {shown}, which is not beside it; put it there.")
+    size = steps[-1].stat().st_size
     try:
-        info = ExternalDataInfo(tensor)
-        offset, length = int(info.offset or 0), int(info.length or 0)
-    except (ValueError, TypeError):
-        raise Unfit(f"says of its weights {tensor.name} where they lie in a way that cannot be read.") from None
-    place = Path(info.location)
-    file = folder / place
-    inside = not place.is_absolute() and ".." not in place.parts and "\\" not in info.location and place.parts
-    links = (
-        any(folder.joinpath(*place.parts[: i + 1]).is_symlink() for i in range(len(place.parts))) if inside else True
-    )
-    if not inside or links:
-        raise Unfit(f"keeps weights at {info.location[:80]!r}; they may only lie in the model's own folder.")
-    if not file.is_file():
-        raise Unfit(f"keeps its weights in another file, {info.location[:80]}, which is not beside it; put it there.")
-    length = length or file.stat().st_size - offset
-    if offset < 0 or length < 0 or offset + length > file.stat().st_size:
-        raise Unfit(f"claims more weights than the file {info.location[:80]} holds; it may be cut short.")
-    return file, offset, length
+        offset = int(said.get("offset", 0))
+        length = int(said.get("length", size - offset))
+    except ValueError as error:
+        raise Unfit(f"is damaged: where in {shown} a tensor lies is no number.") from error
+    if min(offset, length) < 0 or offset + length > size:
+        raise Unfit(f"is damaged: {shown} does not hold all of {tensor.name[:80]!r}.")
+    return steps[-1], offset, length
 
 
 def external(model: onnx.ModelProto) -> list[TensorProto]:
     """The tensors that are kept in files beside the model."""
-    return [tensor for tensor in model.graph.initializer if tensor.data_location == TensorProto.EXTERNAL]
+    return [tensor for tensor in _tensors(model) if tensor.data_location == TensorProto.EXTERNAL]
 
 
-def _gather(model: onnx.ModelProto, folder: Path) -> Path | None:
-    """Take the weights beside the file into the model; where that is too much, say where they lie."""
+def gather(model: onnx.ModelProto, folder: Path) -> Path | None:
+    """Take the weights beside the file into the model; where that is too much, say where they lie. Raises Unfit."""
     outside = external(model)
     places = [located(tensor, folder) for tensor in outside]
-    if model.ByteSize() + sum(length for *_, length in places) > LARGEST:
-        return folder
+    stay = model.ByteSize() + sum(length for *_, length in places) > LARGEST
+    weights = {tensor.name for tensor in model.graph.initializer} if stay else set()
     for tensor, (file, offset, length) in zip(outside, places, strict=True):
+        if tensor.name in weights:
+            continue
         with file.open("rb") as opened:
             opened.seek(offset)
             tensor.raw_data = opened.read(length)
         del tensor.external_data[:]
         tensor.data_location = TensorProto.DEFAULT
-    return None
+    return folder if stay else None
 
 
 def array(tensor: TensorProto, folder: Path | None) -> np.ndarray:
     """A tensor's numbers. Of one kept beside the model they are not read before they are needed. Raises Unfit."""
-    if tensor.data_location != TensorProto.EXTERNAL or folder is None:
+    if tensor.data_location != TensorProto.EXTERNAL or folder is None:  # which `gather` has seen to
         return numpy_helper.to_array(tensor)
     file, offset, length = located(tensor, folder)
     kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)

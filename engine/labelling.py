@@ -144,7 +144,7 @@ def fit(labels: Sequence[str], classes: int, name: str = "The file") -> tuple[st
 
 
 def labelled(content: bytes, *, order: str = "RGB", **said: object) -> bytes:
-    """The network's file with more in its metadata: labels, input_size, mean, std, crop, source, licence.
+    """The network's file with more in its metadata: labels, input_size, mean, std, crop, picture_input, …
 
     order: "BGR" where the graph wants blue first: it is turned round, for mean and std are those of R, G and B.
     What is not given stays as it is. Raises BadNetwork.
@@ -161,10 +161,14 @@ def labelled(content: bytes, *, order: str = "RGB", **said: object) -> bytes:
 
 
 def picture(model: ModelProto) -> onnx.ValueInfoProto:
-    """The graph's input that is no weight; older files list those, too. Raises BadNetwork."""
+    """The graph's input that takes the picture: what the file says, or the first one that is no weight.
+
+    Older files list those, too. Raises BadNetwork.
+    """
     initial = {tensor.name for tensor in model.graph.initializer}
+    chosen = metadata.chosen_input(model)
     for value in model.graph.input:
-        if value.name not in initial:
+        if value.name == chosen or (chosen is None and value.name not in initial):
             return value
     raise BadNetwork("The file's graph takes no picture.")
 

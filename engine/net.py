@@ -171,19 +171,22 @@ class Net:
 
     def _free_batch(self, shape: tuple[int, int, int, int]) -> None:
         """Take several pictures at a time, if the graph does the same with each of them then."""
-        model = forms.freed(self._model, self.graph.input)
         pictures = np.random.default_rng(0).random((2, *shape[1:]), np.float32)
-        alone = self._run(self._scores_session, [self.output], self._feed(pictures))[0]
+        alone = self.scores(pictures)  # logits: a softmax could hide that pictures mix
+        stated = self.fixed_batch, self._model, self._scores_session, self.graph
+        self.fixed_batch, self._model = 0, forms.freed(self._model, self.graph.input)
+        self._tapped.clear()
         try:
-            session = self._session(model.SerializeToString())
-            together = session.run([self.output], self._feed(pictures))[0]
+            self.graph = graphs.read(self._model, shape, self._beside)
+            self._scores_session = self._session(self._model.SerializeToString())
+            together = self.scores(pictures)
+            free = together.shape == alone.shape and np.abs(together - alone).max() <= SAME * np.abs(alone).max()
         except Exception:  # ONNX Runtime's exceptions have no common public class
-            log.info("%s takes %d pictures at a time only", self.path.name, self.fixed_batch, exc_info=True)
-            return
-        if together.shape != alone.shape or np.abs(together - alone).max() > SAME * np.abs(alone).max():
-            return
-        self.fixed_batch, self._model, self._scores_session = 0, model, session
-        self.graph = graphs.read(model, shape, self._beside)
+            log.info("%s takes %d pictures at a time only", self.path.name, stated[0], exc_info=True)
+            free = False
+        if not free:
+            self.fixed_batch, self._model, self._scores_session, self.graph = stated
+        self._tapped.clear()
 
     def _defaults_said(self) -> str:
         ours = {
@@ -432,7 +435,8 @@ class Net:
                 node.attribute.append(onnx.helper.make_attribute("value", value))
         return Net(self.path, output=self._wanted, content=model.SerializeToString())
 
-    def _session(self, content: bytes) -> onnxruntime.InferenceSession:
+    def options(self) -> onnxruntime.SessionOptions:
+        """Those that every session of this net needs; a new object, to be changed at will."""
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors come back as exceptions; warnings about the graph are no one's business
         # Threads that spin on after a run keep torch's from the cores: a gradient right behind it takes thrice as long.
@@ -441,6 +445,10 @@ class Net:
             options.add_session_config_entry(
                 "session.model_external_initializers_file_folder_path", str(self._beside.resolve())
             )
+        return options
+
+    def _session(self, content: bytes) -> onnxruntime.InferenceSession:
+        options = self.options()
         providers = ["CPUExecutionProvider"]
         if cuda_device_present() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             _preload_cuda()

@@ -43,7 +43,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import onnx
 
-from engine import claims
+from engine import claims, forms
 from engine.claims import MAX_BYTES, Refused
 from engine.net import BadNetwork, Net, UnknownLayer
 from engine.step import Step, last
@@ -387,17 +387,9 @@ def serve(source: BinaryIO, said: BinaryIO, *, files: bool) -> None:
         del content
 
 
-def is_external(model: onnx.ModelProto) -> bool:
-    """Whether any weight lies in another file."""
-    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in claims.tensors(model))
-
-
 def merged(model: onnx.ModelProto, beside: Path) -> bytes:
     """The file with its weights inside, from where `claims.check` found them to lie. `model` is changed."""
-    onnx.load_external_data_for_model(model, str(beside))
-    for tensor in claims.tensors(model):
-        tensor.data_location = onnx.TensorProto.DEFAULT
-        del tensor.external_data[:]
+    forms.gather(model, beside)
     return model.SerializeToString()
 
 
@@ -425,7 +417,7 @@ def _examined(content: bytes, name: str, beside: Path | None, say: Any) -> dict[
     free = [dim.dim_value <= 0 for value in model.graph.input[:1] for dim in value.type.tensor_type.shape.dim]
     nodes = len(claims.check(model, name, beside).graph.node)
     say(stage=3)
-    external = beside is not None and is_external(model)
+    external = beside is not None and bool(forms.external(model))
     if external:
         content = merged(model, beside)
     del model

@@ -629,7 +629,7 @@ def test_a_missing_file_and_a_folder(tmp_path):
 def test_what_is_wrong_is_said(path):
     for key, words in {
         "a vector in": r"takes image \[0, 7\]",
-        "weights elsewhere": "weights in another file",
+        "weights elsewhere": "which is not beside it; put it there",
         "impossible std": "std",
         "unknown op": "Frobnicate",
         "empty": "holds no network",

@@ -158,8 +158,7 @@ def run(case: Case) -> dict[str, np.ndarray] | None:
         return None
 
 
-def by_twin(case: Case, kind: type = np.float32) -> dict[str, torch.Tensor]:
-    """kind: of the floats, which are a leaf with a gradient in double precision."""
+def by_twin(case: Case) -> dict[str, torch.Tensor]:
     first = next(iter(case.inputs.values()))
     graph = graphs.read(case.model, first.shape)
     given = {name: torch.from_numpy(np.array(array)) for name, array in case.inputs.items()}

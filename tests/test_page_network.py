@@ -90,7 +90,9 @@ def test_a_link_chooses_the_layer_everywhere():
     assert f"{4640 / anatomy(net).parameters:.1%}" in chosen, "its share of all parameters"
     assert '"conv5" [' not in drawn(at), "that is more than four arrows away"
     links = [each.proto.query_string for each in at.get("page_link")]
-    assert sum("layer=conv2" in each for each in links) == 3, "filters, activations, units"
+    assert sum("layer=conv2" in each for each in links) == 2, "filters, activations; of units there is no index"
+    links = [each.proto.query_string for each in opened("network", net="digits", layer="relu5").get("page_link")]
+    assert sum("layer=relu5" in each for each in links) == 2, "activations, units; no filters"
     compared = with_columns(at, "name", "relative", "drawn")
     assert compared["name"] == anatomy(net).layers.name.tolist()
     assert max(compared["relative"]) < TENSOR_LIMIT

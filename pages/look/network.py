@@ -13,6 +13,7 @@ from engine import command, samples
 from engine import diagram as diagrams
 from engine.anatomy import NEAR_ZERO, RUNS, anatomy, histogram, profile_steps, statistics, weights
 from engine.filters import convolutions
+from engine.index import default_layers
 from engine.step import Step
 from ui import charts, controls, drawing, frame, jobs
 
@@ -234,7 +235,8 @@ with right:
             frame.onward("look", "filters", "Its filters", layer=layer)
         if link is not None and link.has_map:
             frame.onward("look", "activations", "Where does it fire?", layer=layer)
-            frame.onward("look", "units", "Units over many pictures")  # of the layers that an index holds
+            asked = {"layer": layer} if layer in default_layers(net) else {}  # the others are in no index yet
+            frame.onward("look", "units", "Units over many pictures", **asked)
 
 
 # The two engines ------------------------------------------------------------------------------------------------------

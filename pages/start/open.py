@@ -254,6 +254,11 @@ with right:
         licence = st.text_input("Licence", net.metadata.licence, key=f"licence_{net.sha256[:8]}", max_chars=500)
     said = {"mean": way.mean, "std": way.std, "input_size": size, "crop": crop, "source": credit, "licence": licence}
     said |= {"labels": tuple(names)} if names else {}
+    if len(net.inputs) > 1:
+        told = (
+            "Which of the graph's inputs takes the picture; the others get zeros. The table follows once it is saved."
+        )
+        said["picture_input"] = controls.one("Input", "picture_input", sorted(net.inputs), net.inputs[0], help=told)
     knobs = (net.sha256, name, way.order, *map(str, said.values()))
     finished = opening.called(name)
     if st.button("Save and go on with it", type="primary", icon=":material/save:", key="finish"):
