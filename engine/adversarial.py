@@ -278,7 +278,7 @@ def _to_the_border(
         return optimize.tensor(eight_bit(optimize.shown(centre + (1 + OVERSHOOT) * (x - centre))))
 
     if resume is not None:
-        climbed = np.repeat(-np.log(BEYOND - resume.scores), copies, 1)
+        climbed = np.repeat(-np.log(np.maximum(BEYOND - resume.scores, BEYOND / 10)), copies, 1)
         resume = optimize.Climb(resume.pixels, climbed, resume.x.expand(copies, -1, -1, -1))
     crossed, step = margin(net, [k], aim), None
     for step in optimize.ascend(
@@ -293,10 +293,11 @@ def _to_the_border(
         x, scores = step.result.x[:1], BEYOND - np.exp(-step.result.scores[:, :1])
         step = replace(step, result=optimize.Climb(optimize.shown(saved(x)), scores, x))
         yield step
-        if _measured(net, step.result.pixels, crossed)[0] > 0:
+        beyond = _measured(net, step.result.pixels, crossed)
+        if beyond > 0:
             break
     while step is not None and step.index < steps:
-        scores = np.concatenate([step.result.scores, step.result.scores[-1:]])
+        scores = np.concatenate([step.result.scores, beyond[None]])
         step = replace(step, index=step.index + 1, result=replace(step.result, scores=scores))
         yield step
 

@@ -143,6 +143,10 @@ def test_deepfool_finds_the_nearest_plane(straight, norm):
     )
     climb = adversarial(net, x, k, method="DeepFool", norm=norm, steps=10)
     assert net.scores(net.batch(climb.picture)).argmax() != k
+    assert climb.scores[-1] == pytest.approx(
+        margin(net, [k], "away").value({net.logits: net.scores(net.batch(climb.picture))})
+    )
+    assert climb.scores[-1] > 0 > climb.scores[0], "the curve ends beyond the border"
     change = climb.x.numpy()[0].transpose(1, 2, 0) - eight_bit(x)
     length = np.abs(change).max() if norm == "L∞" else np.sqrt((change**2).sum())
     assert nearest <= length <= nearest * 1.15  # what rounding to 8 bits asks for on top
