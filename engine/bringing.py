@@ -17,7 +17,8 @@ from pathlib import Path
 
 import onnx
 
-from engine import nets, opening, zoo
+from engine import converting, nets, opening, zoo
+from engine.converting import Converted, Several
 from engine.folder import hosted
 from engine.labelling import labelled
 from engine.opening import Limits, Refused, Report
@@ -89,19 +90,38 @@ def forget(name: str) -> None:
 
 
 def bring_steps(
-    content: bytes, name: str, *, beside: Path | None = None, limits: Limits | None = None, instead: str = ""
+    content: bytes,
+    name: str,
+    *,
+    beside: Path | None = None,
+    limits: Limits | None = None,
+    instead: str = "",
+    architecture: str = "",
 ) -> Iterator[Step]:
     """Examine a file and keep it: Step(stage, of how many, what is done, in words), the last one with its new name.
 
     beside: the folder that it lies in, where weights may lie in other files; they go into the one that is kept.
     instead: see `keep`.
+    A file of weights alone (engine/converting.py) is made a network first. architecture: torchvision's name of it;
+    where it is not given and several fit, the last step has a `converting.Several` of them, and nothing is kept.
     Where the graph leaves the size of pictures open and the file does not state it, it is guessed and written down.
     Raises Refused.
     """
-    step, total = None, len(opening.STAGES) + 1
+    step, total, before = None, len(opening.STAGES) + 1, 0
+    if converting.is_weights(content, name):
+        before = len(converting.STAGES)
+        for step in converting.convert_steps(content, name, architecture=architecture):
+            if isinstance(step.result, Several):
+                yield Step(before + total, before + total, step.result)
+                return
+            if not isinstance(step.result, Converted):
+                yield Step(step.index, before + total, step.result)
+        content, beside = step.result.content, None
+        name = converting.stem(name)
+    total += before
     for step in opening.examine_steps(content, name, beside=beside, limits=limits):
         if not isinstance(step.result, Report):
-            yield Step(step.index, total, step.result)
+            yield Step(before + step.index, total, step.result)
     report: Report = step.result
     if report.external:
         content = opening.merged(onnx.load_model_from_string(content), beside)

@@ -69,7 +69,18 @@ def export(module: nn.Module, path: str | Path, metadata: Metadata, *, channels:
     Batch normalisation that follows a convolution is folded into the convolution's weights by PyTorch's exporter.
     Raises ValueError where the arguments cannot be meant, ExportFailed where the file would not do as the module.
     """
-    path = Path(path)
+    path, content = Path(path), exported(module, metadata, channels=channels)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def exported(module: nn.Module, metadata: Metadata, *, channels: int = 3) -> bytes:
+    """The content of the file that `export` writes, compared with the module. No file is opened or written for it."""
     if any(part.training for part in module.modules()):
         raise ValueError("The module is in training mode; call its eval() before exporting it.")
     if metadata.input_size is None:
@@ -78,14 +89,9 @@ def export(module: nn.Module, path: str | Path, metadata: Metadata, *, channels:
     model = trace(module, shape)
     write(model, metadata)
     onnx.checker.check_model(model, full_check=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        onnx.save_model(model, unfinished)
-        _compare(module, unfinished, shape)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    content = model.SerializeToString()
+    _compare(module, content, shape)
+    return content
 
 
 def trace(
@@ -168,12 +174,12 @@ def _clean(model: onnx_ir.Model) -> None:
         part.doc_string = None
 
 
-def _compare(module: nn.Module, path: Path, shape: tuple[int, int, int]) -> None:
+def _compare(module: nn.Module, content: bytes, shape: tuple[int, int, int]) -> None:
     """Raise ExportFailed where the file's logits are not the module's."""
     batch = np.random.default_rng(0).standard_normal((COMPARED, *shape), np.float32)
     with torch.inference_mode():
         expected = module(torch.from_numpy(batch)).numpy()
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (got,) = session.run([OUTPUT], {INPUT: batch})
     if got.shape != expected.shape or got.shape[:-1] != (COMPARED,):
         raise ExportFailed(

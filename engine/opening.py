@@ -35,7 +35,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -197,13 +197,17 @@ class Examiner:
     """A child process that opens files. `examine` takes a new one for each file; trials of thousands share one.
 
     once: it ends after one file. files: it may open files by their names, as weights beside the network need it.
+    What else a child can do with a file is for classes that derive from this one (engine/converting.py):
+    module: what it runs. stages: what it goes through. room: bytes that it may answer with, beside its lines.
     """
+
+    module, stages, room = "engine.opening", STAGES, 0
 
     def __init__(self, limits: Limits | None = None, *, once: bool = False, files: bool = False):
         self.limits, self.once, self.files = limits or Limits(), once, files
         self.process: subprocess.Popen | None = None
         self.folder: tempfile.TemporaryDirectory | None = None
-        self.lines: queue.Queue[bytes | None] = queue.Queue()
+        self.lines: queue.Queue[Any] = queue.Queue()  # (what it said, the bytes with it), None once it has ended
 
     def close(self) -> None:
         """End the child."""
@@ -217,8 +221,11 @@ class Examiner:
             self.process = None
             self.folder.cleanup()
 
-    def ask(self, content: bytes, name: str, beside: Path | None = None) -> Iterator[int | Report]:
-        """The stages that the child enters, by their numbers, and last its Report. Raises Refused."""
+    def ask(self, content: bytes, name: str, beside: Path | None = None, **more: Any) -> Iterator[Any]:
+        """The stages that the child enters, by their numbers, and last its Report. Raises Refused.
+
+        more: what else the child is told, for those that derive from this one.
+        """
         yield 0
         if self.process is None or self.process.poll() is not None:
             self.close()
@@ -226,7 +233,7 @@ class Examiner:
         process = self.process
         memory = self.limits.of(len(content) + _beside(beside))
         head = {"name": name, "size": len(content), "seconds": self.limits.seconds, "memory": memory}
-        head |= {"beside": str(beside) if beside else None, "once": self.once}
+        head |= {"beside": str(beside) if beside else None, "once": self.once, **more}
         sender = threading.Thread(target=_send, args=(process.stdin, head, content), daemon=True)
         sender.start()
         end = time.monotonic() + self.limits.seconds
@@ -235,21 +242,21 @@ class Examiner:
             while True:
                 yield stage
                 try:
-                    line = self.lines.get(timeout=min(max(end - time.monotonic(), 0.0), 0.5))
+                    found = self.lines.get(timeout=min(max(end - time.monotonic(), 0.0), 0.5))
                 except queue.Empty:
                     if time.monotonic() < end:
                         continue
                     self.close()
-                    raise Refused(_too_slow(name, self.limits)) from None
-                if line is None:
+                    raise Refused(self._too_slow(name)) from None
+                if found is None:
                     self._died(name, memory)
-                answer = _plain(line)
+                answer, made = found
                 if "stage" in answer:
-                    stage = min(max(int(answer["stage"]), 1), len(STAGES) - 1)
+                    stage = min(max(int(answer["stage"]), 1), len(self.stages) - 1)
                     continue
                 if "refused" in answer:
                     raise Refused(str(answer["refused"])[:600])
-                yield _report(answer, name, content)
+                yield self._found(answer, made, name, content)
                 return
         except (GeneratorExit, Refused) as reason:
             if isinstance(reason, GeneratorExit):  # its answer must not be taken for the next file's
@@ -271,7 +278,7 @@ class Examiner:
             "OPENBLAS_NUM_THREADS": "1",
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-m", "engine.opening", *(["--files"] if self.files else [])],
+            [sys.executable, "-P", "-s", "-m", self.module, *(["--files"] if self.files else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -280,21 +287,31 @@ class Examiner:
             start_new_session=True,
         )
         self.lines = queue.Queue()
-        threading.Thread(target=_listen, args=(self.process.stdout, self.lines), daemon=True).start()
+        threading.Thread(target=_listen, args=(self.process.stdout, self.lines, self.room), daemon=True).start()
         try:
             ready = self.lines.get(timeout=START)
         except queue.Empty:
             ready = None
-        if ready is None or not _plain(ready).get("ready"):
+        if ready is None or not ready[0].get("ready"):
             self.close()
             raise RuntimeError("The process that examines files did not start.")
+
+    def _found(self, answer: dict, made: bytes, name: str, content: bytes) -> Any:
+        """What it says of the file. Raises Refused."""
+        return _report(answer, name, content)
+
+    def _too_slow(self, name: str) -> str:
+        return (
+            f"{name} takes longer than {self.limits.seconds:.0f} s to open and to ask about one picture; use a smaller "
+            "network."
+        )
 
     def _died(self, name: str, memory: int) -> None:
         """What the child's end means. Raises Refused."""
         code = self.process.wait()
         self.close()
         if code in (-getattr(signal, "SIGXCPU", 0), -getattr(signal, "SIGKILL", 0)):
-            raise Refused(_too_slow(name, self.limits) if code != -9 else _too_heavy(name, memory))
+            raise Refused(self._too_slow(name) if code != -9 else _too_heavy(name, memory))
         raise Refused(
             f"{name} made the process that examined it crash, so it is not opened; it is damaged, or needs more memory "
             f"than {_gigabytes(memory)}."
@@ -308,12 +325,6 @@ def _beside(folder: Path | None) -> int:
     with contextlib.suppress(OSError):
         return min(sum(file.stat().st_size for file in os.scandir(folder) if file.is_file()), MAX_BYTES)
     return 0
-
-
-def _too_slow(name: str, limits: Limits) -> str:
-    return (
-        f"{name} takes longer than {limits.seconds:.0f} s to open and to ask about one picture; use a smaller network."
-    )
 
 
 def _too_heavy(name: str, memory: int) -> str:
@@ -331,11 +342,18 @@ def _send(pipe: BinaryIO, head: dict, content: bytes) -> None:
         pipe.flush()
 
 
-def _listen(pipe: BinaryIO, lines: queue.Queue) -> None:
-    """The child's lines, and None at its end, or where it says too much."""
-    with contextlib.suppress(OSError, ValueError):
+def _listen(pipe: BinaryIO, lines: queue.Queue, room: int = 0) -> None:
+    """What the child says, with the bytes that it announces, and None at its end, or where it says too much."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
         while (line := pipe.readline(ANSWER)).endswith(b"\n"):
-            lines.put(line)
+            answer = _plain(line)
+            size = int(answer.get("bytes", 0))
+            if not 0 <= size <= room:
+                break
+            made = pipe.read(size) if size else b""
+            if len(made) < size:
+                break
+            lines.put((answer, made))
     lines.put(None)
 
 
@@ -358,13 +376,20 @@ def _report(answer: dict, name: str, content: bytes) -> Report:
 # Answering: what runs in the child ------------------------------------------------------------------------------------
 
 
-def serve(source: BinaryIO, said: BinaryIO, *, files: bool) -> None:
-    """Examine one file after the other, until there are no more: a line of JSON and the content, for each."""
-    _warm()
+def serve(
+    source: BinaryIO, said: BinaryIO, *, files: bool, warm: Callable | None = None, answer: Callable | None = None
+) -> None:
+    """Answer about one file after the other, until there are no more: a line of JSON and the content, for each.
+
+    warm: loads what is needed, before the limits are set. answer: (content, what was asked, say) → what is said of the
+    file, and where "made" is among it, bytes that follow the line. By default, files are examined.
+    """
+    (warm or _warm)()
     _shut(files)
 
-    def say(**what: Any) -> None:
-        said.write(json.dumps(what).encode() + b"\n")
+    def say(made: bytes = b"", **what: Any) -> None:
+        said.write(json.dumps({**what, "bytes": len(made)} if made else what).encode() + b"\n")
+        said.write(made)
         said.flush()
 
     say(ready=True)
@@ -375,7 +400,7 @@ def serve(source: BinaryIO, said: BinaryIO, *, files: bool) -> None:
             return
         _limit(head["seconds"], head["memory"])
         try:
-            say(**_examined(content, head["name"], head["beside"] and Path(head["beside"]), say))
+            say(**(answer or _examine)(content, head, say))
         except BadNetwork as error:
             say(refused=_sentence(error, head["name"], head["memory"]))
         except MemoryError:
@@ -385,6 +410,10 @@ def serve(source: BinaryIO, said: BinaryIO, *, files: bool) -> None:
         if head["once"]:
             return
         del content
+
+
+def _examine(content: bytes, head: dict, say: Callable) -> dict[str, Any]:
+    return _examined(content, head["name"], head["beside"] and Path(head["beside"]), say)
 
 
 def merged(model: onnx.ModelProto, beside: Path) -> bytes:
@@ -541,7 +570,8 @@ def _addresses() -> int | None:
     return int(_statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _main() -> None:
+def main(**how: Any) -> None:
+    """What runs in the child. how: see `serve`."""
     global _statm, _status
     with contextlib.suppress(OSError):
         _statm = open("/proc/self/statm", "rb", buffering=0)  # noqa: SIM115
@@ -550,10 +580,10 @@ def _main() -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)  # what libraries print is no answer
     os.close(nothing)
-    serve(sys.stdin.buffer, said, files="--files" in sys.argv[1:])
+    serve(sys.stdin.buffer, said, files="--files" in sys.argv[1:], **how)
 
 
 if __name__ == "__main__":
     from engine import opening  # the same module under its own name, so that its classes are the others'
 
-    opening._main()
+    opening.main()

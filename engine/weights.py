@@ -12,8 +12,8 @@ import functools
 import hashlib
 import io
 import re
-import tempfile
 import zipfile
+from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 2 * 2**30  # an ONNX file in one piece cannot be larger
 IMAGENET = 1000  # classes that torchvision's weights have
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")  # of files that hold weights, as people name them
 WRAPPERS = (
     "state_dict",
     "model_state_dict",
@@ -82,7 +83,9 @@ class Fit:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    """The first few; a stranger's file may call its tensors anything, of any length."""
+    plain = [re.sub(r"[^\w.+-]+", "_", name[:60]) for name in names[:3]]
+    return ", ".join(plain) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _shape(shape: Sequence[int]) -> str:
@@ -295,7 +298,7 @@ def opened(
     """
     import torch
 
-    from engine.export import ExportFailed, export
+    from engine.export import ExportFailed, exported
 
     if not isinstance(content, bytes):
         name = name or Path(content).name
@@ -311,10 +314,11 @@ def opened(
     about = _about(fit, hashlib.sha256(content).hexdigest(), labels, name)
     module = _built(fit.architecture, fit.classes)
     wanted = module.state_dict()
-    weights = {
-        key: (state[key] if key in state else torch.zeros(value.shape)).to(value.dtype).contiguous()
+    weights = OrderedDict(
+        (key, (state[key] if key in state else torch.zeros(value.shape)).to(value.dtype).contiguous())
         for key, value in wanted.items()
-    }
+    )
+    weights._metadata = wanted._metadata  # MNASNet asks for the version of its names, which safetensors do not keep
     del state
     module.load_state_dict(weights, assign=True)
     module.eval()
@@ -322,13 +326,10 @@ def opened(
         raise BadWeights(f"{fit.architecture} has numbers that are in no file of weights, and cannot be opened so.")
     if not all(torch.isfinite(value).all() for value in weights.values()):
         raise BadWeights("The file holds weights that are no numbers (NaN or infinite): the training had failed.")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "weights.onnx"
-        try:
-            export(module, path, about)
-        except ExportFailed as error:
-            raise BadWeights(str(error)) from error
-        return path.read_bytes(), fit
+    try:
+        return exported(module, about), fit
+    except ExportFailed as error:
+        raise BadWeights(str(error)) from error
 
 
 def _about(fit: Fit, sha256: str, labels: tuple[str, ...], name: str) -> Metadata:

@@ -14,13 +14,19 @@ import pandas as pd
 import streamlit as st
 
 from engine import bringing, claims, command, image, labelling, nets, opening
+from engine.converting import Several
 from engine.folder import home, hosted
 from engine.labelling import BadLabels
 from engine.net import Net, softmax
 from engine.preprocessing import TOP, Way, answers, preprocessing, preprocessing_steps, ways
+from engine.weights import SUFFIXES
 from ui import charts, controls, frame, jobs
 
 MOST = 200 if hosted() else claims.MAX_BYTES >> 20  # MB of an upload
+WEIGHTS = (
+    "Weights alone (a PyTorch state_dict: .safetensors, .pth) become a network where they fit one of torchvision's; "
+    "that takes 10 to 60 s. Files that hold a program, such as a whole pickled module, are refused."
+)
 QUEUE = "uploads"  # of jobs: files are examined one at a time, and keep no other run waiting
 NUMBERS, NAMED, OWN = "class numbers", "the file's own", "a file of names"
 ORDINALS = ("First", "Second", "Third", "Fourth", "Fifth")
@@ -47,20 +53,34 @@ def stored(content: bytes, name: str) -> Path:
 def brought(path: Path, name: str, *, upload: bool) -> None:
     """Examine the file in a process of its own, keep it, and go to it."""
     about = path.stat() if path.exists() else None
-    key = (str(path), name, about and (about.st_mtime_ns, about.st_size))
+    file = (str(path), name, about and (about.st_mtime_ns, about.st_size))
+    several = st.session_state.get("bring_several", {}).get(file, ())
+    architecture = ""
+    if several:
+        told = "Several of torchvision's networks have tensors of these names and sizes; the file does not say whose."
+        architecture = st.selectbox(
+            "Architecture of the weights", several, None, key="bring_architecture", help=told, width=320
+        )
+        if architecture is None:
+            st.info(f"These weights fit {', '.join(several)}: choose which one it is.", icon=":material/help:")
+            return
 
     def steps():
         content = opening.read(path)
         beside = None if upload else path.expanduser().resolve().parent
-        yield from bringing.bring_steps(content, name, beside=beside)
+        yield from bringing.bring_steps(content, name, beside=beside, architecture=architecture or "")
 
-    job = jobs.run(QUEUE, "bring", key, steps)
+    job = jobs.run(QUEUE, "bring", (*file, architecture), steps)
     jobs.show(QUEUE, job, lambda step, complete: st.caption(str(step.result) if step and job.active else ""))
-    if job.state == "done":
+    if job.state != "done":
+        return
+    if isinstance(job.step.result, Several):
+        st.session_state["bring_several"] = {file: job.step.result.architectures}
+    else:
         arrived(job.step.result)
         if upload:
             path.unlink(missing_ok=True)
-        st.rerun()
+    st.rerun()
 
 
 def arrived(name: str) -> None:
@@ -74,7 +94,13 @@ def arrived(name: str) -> None:
 with st.container(horizontal=True, gap="medium"):
     with st.container(width=420):
         number = st.session_state.get("bring_round", 0)
-        given = st.file_uploader("An ONNX file", type="onnx", key=f"bring_{number}", max_upload_size=MOST)
+        given = st.file_uploader(
+            "An ONNX file, or weights of a torchvision network",
+            type=["onnx", *SUFFIXES],
+            key=f"bring_{number}",
+            max_upload_size=MOST,
+            help=WEIGHTS,
+        )
     typed = ""
     if not hosted():
         with st.container(width=380):
@@ -316,5 +342,10 @@ so; look for a picture whose class you know, in the sidebar, and take the row th
 
 **A file from a stranger** is opened in a process of its own first, which may read no other file and is ended when it
 takes too much memory or time. What it refuses it says in one sentence.
+
+**Weights alone** say how their tensors are called and how large they are. Where these are the names and sizes of one of
+torchvision's classifiers, with any number of classes, that is what they are opened as; PyTorch writes it as ONNX, in
+such a process, too. How pictures were prepared is not in such a file: the form begins with what torchvision's own
+weights of that network want. Safetensors are the better form, since nothing in them can be run.
 """,
 )
