@@ -7,18 +7,24 @@ import time
 
 import nets as small
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
+import safetensors.torch
+import torch
 from hostile import make
 from test_pages import PATIENCE, charts, check, chosen, fine, goto, opened, scene, shown
+from torchvision import models
 
-from engine import bringing, nets
+from engine import bringing, converting, nets
 from engine.labelling import labelled
 from engine.net import Net, softmax
 from engine.preprocessing import answers, preprocessing, ways
+from engine.step import Step
 from ui import jobs
 
 pytestmark = pytest.mark.usefixtures("cache")
+FLOAT = onnx.TensorProto.FLOAT
 NAMES = b"alpha\nbeta\ngamma\ndelta\n"
 
 
@@ -133,6 +139,115 @@ def test_a_path_is_as_good_as_an_upload(tmp_path):
     at.text_input(key="bring_path").set_value(str(tmp_path / "nowhere.onnx"))
     (error,) = settled(at).error
     assert error.value == "There is no file nowhere.onnx; check the path."
+
+
+# Weights alone --------------------------------------------------------------------------------------------------------
+
+
+def weights() -> bytes:
+    torch.manual_seed(0)
+    return safetensors.torch.save(models.squeezenet1_1(weights=None, num_classes=4).state_dict())
+
+
+def test_weights_alone_become_a_network_which_is_named_and_saved(given):
+    at = brought(weights(), "my pets.safetensors")
+    assert fine(at)
+    net = scene(at).net
+    assert (net.name, net.classes, net.input_size) == ("my_pets", 4, (224, 224))
+    assert "squeezenet1_1 of torchvision with the weights in my_pets.safetensors" in net.metadata.source
+    assert "the file's own" not in at.selectbox(key="names").options
+    at.selectbox(key="names").set_value("a file of names")
+    settled(at)
+    (uploader,) = (each for each in at.file_uploader if str(each.key).startswith("names_"))
+    uploader.upload("names.txt", NAMES, "text/plain")
+    assert fine(settled(at))
+    expected = given["my_pets.onnx"]
+    at.button(key="finish").click()
+    assert fine(settled(at))
+    assert scene(at).net.labels == ["alpha", "beta", "gamma", "delta"]
+    assert nets.find("my_pets").read_bytes() == expected
+
+
+@pytest.mark.parametrize("how", ["a text", "a program", "another network's"])
+def test_weights_that_are_refused_get_one_sentence(how, tmp_path):
+    file = io.BytesIO()
+    torch.save({"a": print} if how == "a program" else {"a.weight": torch.zeros(3)}, file)
+    at = brought(b"hello, world" if how == "a text" else file.getvalue(), "mine.pth")
+    assert not at.exception
+    (error,) = at.error
+    told = {"a text": "no file of weights", "a program": "more than weights", "another network's": "the nearest is"}[
+        how
+    ]
+    assert error.value.startswith("mine.pth ")
+    assert told in error.value
+    assert "\n" not in error.value
+    assert scene(at).net.name == "digits"
+    assert not list(nets.folder().glob("*.onnx"))
+
+
+def test_where_several_fit_the_architecture_is_chosen(monkeypatch, tmp_path):
+    asked = []
+
+    def convert_steps(content, name, *, architecture="", limits=None):
+        asked.append(architecture)
+        found = converting.Converted(make.good(), architecture, 4) if architecture else converting.Several(("a", "b"))
+        yield Step(4, 4, found)
+
+    monkeypatch.setattr(bringing.converting, "convert_steps", convert_steps)
+    (tmp_path / "mine.pth").write_bytes(weights())
+    at = opened("open", net="digits")
+    at.text_input(key="bring_path").set_value(str(tmp_path / "mine.pth"))
+    assert fine(settled(at))
+    assert at.selectbox(key="bring_architecture").options == ["a", "b"]
+    assert at.info[0].value == "These weights fit a, b: choose which one it is."
+    assert scene(at).net.name == "digits"
+    at.selectbox(key="bring_architecture").set_value("b")
+    assert fine(settled(at))
+    assert scene(at).net.name == "mine"
+    assert asked == ["", "b"]
+    assert not [each for each in at.selectbox if each.key == "bring_architecture"]
+
+
+# Several inputs -------------------------------------------------------------------------------------------------------
+
+
+def two_inputs() -> bytes:
+    """`tiny` of its second input and a quarter of its first."""
+    nodes = [small.node("Mul", "image quarter", "less"), small.node("Add", "less other", "sum"), *small.tiny_nodes()]
+    nodes[2].input[0] = "sum"
+    constants = {**small.tiny_weights(), "quarter": np.float32(0.25)}
+    made = small.model(nodes, constants, shape=("n", 3, *small.SIZE), opset=17)
+    made.graph.input.append(onnx.helper.make_tensor_value_info("other", FLOAT, ("n", 3, *small.SIZE)))
+    return made.SerializeToString()
+
+
+def test_the_input_that_takes_the_picture_is_chosen_and_saved(given):
+    at = brought(two_inputs())
+    assert fine(at)
+    first = scene(at).net
+    assert (first.graph.input, at.selectbox(key="picture_input").options) == ("image", ["image", "other"])
+    assert chosen(at, "picture_input") == "image"
+    assert any("Zeros are put into other" in note for note in first.notes)
+    at.selectbox(key="picture_input").set_value("other")
+    assert fine(settled(at))
+    assert chosen(opened("open", net="mine", picture_input="other"), "picture_input") == "other", "a link holds it"
+    expected = given["mine.onnx"]
+    assert Net("made.onnx", content=expected).graph.input == "other"
+    at.button(key="finish").click()
+    assert fine(settled(at))
+    net = scene(at).net
+    assert (net.name, net.graph.input) == ("mine", "other")
+    assert nets.find("mine").read_bytes() == expected
+    assert chosen(at, "picture_input") == "other"
+    same = labelled(two_inputs(), mean=net.metadata.mean, std=net.metadata.std)
+    first, other = (Net("made.onnx", content=same, input=name) for name in ("image", "other"))
+    batch = np.random.default_rng(0).random((2, 3, *small.SIZE), np.float32)
+    np.testing.assert_allclose(net.scores(batch), other.scores(batch), rtol=1e-5, atol=1e-6)
+    assert np.abs(net.scores(batch) - first.scores(batch)).max() > 0.01
+
+
+def test_a_network_of_one_input_is_asked_nothing():
+    assert not [each for each in opened("open", net="digits").selectbox if each.key == "picture_input"]
 
 
 # Naming and saving ----------------------------------------------------------------------------------------------------
