@@ -92,7 +92,7 @@ def arrived(name: str) -> None:
 
 
 with st.container(horizontal=True, gap="medium"):
-    with st.container(width=420):
+    with st.container(width=520):
         number = st.session_state.get("bring_round", 0)
         given = st.file_uploader(
             "An ONNX file, or weights of a torchvision network",
