@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest import mock
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
 from benchmarks.networks import Pair
 from benchmarks.timing import Comparison, alternate, seconds
-from engine import changed, samples
+from engine import incremental, samples
 from engine.adversarial import eight_bit
 from engine.one_pixel import SHARE, SPREAD, FewPixels, one_pixel
 
@@ -120,7 +121,10 @@ def compare(pair: Pair, rounds: int) -> Iterator[Raced]:
         return found
 
     def whole() -> FewPixels:
-        with mock.patch.object(changed, "stages", return_value=[]):
+        with (
+            mock.patch.object(incremental, "planned", return_value=None),
+            mock.patch.object(incremental, "_known", WeakKeyDictionary()),
+        ):
             return ours()
 
     found = ours()

@@ -10,7 +10,7 @@ changes then does so for what is hidden, and where that costs most lies the clas
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from engine import image as pictures
 from engine import regions, samples
 from engine.adversarial import eight_bit
 from engine.boxes import around
+from engine.incremental import changed
 from engine.net import Net, softmax
 from engine.step import Step, last
 
@@ -86,12 +87,20 @@ def lookalikes_steps(
     spots = [(row, col) for row in rows for col in cols]
     without = softmax(net.scores(net.batch(eight_bit(stack))))[0]
     pieces = (piece, silhouette(piece, stack))
+    size = tuple(map(min, piece.shape[:2], net.input_size))
+    corners = np.array([inside(place, piece.shape[:2], size, net.input_size) for place in spots])
+    ask = changed(net, eight_bit(stack), [net.logits], size, rows=corners[:, 0], cols=corners[:, 1])
     values, found = np.full((2, len(spots)), np.nan, np.float32), np.full((2, len(spots)), -1)
-    some = max(net.batch_size // 2, 1)
+    some = max(ask.together // 2, 1)
     for first in range(0, len(spots), some):
         part = spots[first : first + some]
-        made = [eight_bit(pasted(stack, each, place)) for each in pieces for place in part]
-        said = softmax(net.scores(net.batch(*made))).reshape(2, len(part), -1)
+        at = corners[first : first + len(part)]
+        made = [
+            eight_bit(pasted(stack, each, place))[row : row + size[0], col : col + size[1]]
+            for each in pieces
+            for place, (row, col) in zip(part, at, strict=True)
+        ]
+        said = softmax(ask(np.tile(at, (2, 1)), np.stack(made))[net.logits].reshape(2, len(part), -1))
         values[:, first : first + len(part)] = said[:, :, k]
         found[:, first : first + len(part)] = said.argmax(2)
         maps, classes = (each.reshape(2, len(rows), len(cols)).copy() for each in (values, found))
@@ -118,6 +127,12 @@ def places(size: tuple[int, int], grid: int) -> tuple[np.ndarray, np.ndarray]:
         ((np.arange(count) + 0.5) * side / count).astype(int) for side, count in zip(size, counts, strict=True)
     )
     return rows, cols
+
+
+def inside(place: tuple[int, int], piece: Sequence[int], size: Sequence[int], sides: Sequence[int]) -> tuple[int, ...]:
+    """Row and column of a window of `size` that holds what is seen of a piece with its middle at `place`."""
+    starts = (middle - side // 2 for middle, side in zip(place, piece, strict=True))
+    return tuple(max(min(start, whole - s), 0) for start, s, whole in zip(starts, size, sides, strict=True))
 
 
 # What is pasted -------------------------------------------------------------------------------------------------------

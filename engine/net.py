@@ -31,6 +31,7 @@ from engine.layout import MAP, layouts
 from engine.receptive_field import ReceptiveField, receptive_fields
 
 if TYPE_CHECKING:
+    from engine.graph import Node
     from engine.twin import Twin
 
 log = logging.getLogger(__name__)
@@ -344,18 +345,24 @@ class Net:
         found = dict(zip(made, self._run(self._tap(made, start), made, start), strict=True)) if made else {}
         return {name: found[name] if name in found else start[name] for name in names}
 
-    def part(self, start: str, end: str) -> Callable[[np.ndarray], np.ndarray]:
-        """The stretch of the graph between two tensors, as a function from (B, C, h, w) to what comes of it.
+    def proto(self, node: Node) -> onnx.NodeProto:
+        """A node of the graph as it stands in the model."""
+        return next(each for each in self._model.graph.node if tuple(each.output) == node.outputs)
 
-        The maps may be smaller than the network's own, if the stretch allows it; nothing may by-pass `start`.
+    def stage(
+        self, nodes: Sequence[onnx.NodeProto], given: Sequence[str], results: Sequence[str]
+    ) -> Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]:
+        """Some nodes of the graph, changed perhaps, as a function from the maps `given` (B, C, h, w) to `results`.
+
+        The maps may be of any size. It runs in the thread that calls it, on one core of the CPU.
         """
-        model = self._cut([end], {start: np.zeros((1, 1, 1, 1), np.float32)})
-        for value in model.graph.input:
-            if value.name == start:  # the picture's size, where the file states it, is that of a whole one
-                del value.type.tensor_type.shape.dim[:]
-                value.type.tensor_type.shape.dim.extend(onnx.TensorShapeProto.Dimension() for _ in range(4))
-        session = self._session(model.SerializeToString())
-        return lambda maps: session.run([end], {start: maps})[0]
+        maps = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None] * 4) for name in given]
+        constants = [n for n in self._model.graph.node if n.op_type == "Constant" and n.output[0] in _taken(nodes)]
+        model = self._excerpt([*constants, *nodes], maps, results)
+        options = self.options()
+        options.intra_op_num_threads = 1
+        session = self._started(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        return lambda feed: session.run(list(results), feed)
 
     def normalise(self, batch: np.ndarray) -> np.ndarray:
         """(batch - mean) / std, as the network wants it: pixels in [0, 1] to the graph's input."""
@@ -403,22 +410,30 @@ class Net:
 
     def _cut(self, names: Iterable[str], start: Mapping[str, np.ndarray]) -> onnx.ModelProto:
         """The model that computes `names` from `start` and nothing else."""
-        nodes = self.graph.needed(names, start)
-        used = {name for node in nodes for name in node.inputs}
-        made = {node.outputs for node in nodes}
+        made = {node.outputs for node in self.graph.needed(names, start)}
+        stated = {value.name: value for value in self._model.graph.input}
+        inputs = []
+        for name, array in start.items():
+            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            free = onnx.helper.make_tensor_value_info(name, kind, [None] * array.ndim)
+            inputs.append(stated.get(name, free))
+        nodes = [node for node in self._model.graph.node if tuple(node.output) in made]
+        return self._excerpt(nodes, inputs, sorted(names))
+
+    def _excerpt(
+        self, nodes: Sequence[onnx.NodeProto], inputs: Iterable[onnx.ValueInfoProto], results: Iterable[str]
+    ) -> onnx.ModelProto:
+        """A model of some nodes, with the weights that they take."""
+        used = _taken(nodes)
         model = onnx.ModelProto()
         model.ir_version = max(self._model.ir_version, 4)  # older ones ask for every weight among the inputs
         model.opset_import.extend(self._model.opset_import)
         model.functions.extend(self._model.functions)
         model.graph.name = self._model.graph.name or "net"
-        model.graph.node.extend(node for node in self._model.graph.node if tuple(node.output) in made)
+        model.graph.node.extend(nodes)
         model.graph.initializer.extend(t for t in self._model.graph.initializer if t.name in used)
-        stated = {value.name: value for value in self._model.graph.input}
-        for name, array in start.items():
-            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-            free = onnx.helper.make_tensor_value_info(name, kind, [None] * array.ndim)
-            model.graph.input.append(stated.get(name, free))
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(names))
+        model.graph.input.extend(inputs)
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in results)
         return model
 
     def with_weights(self, weights: Mapping[str, np.ndarray]) -> Net:
@@ -448,26 +463,31 @@ class Net:
         return options
 
     def _session(self, content: bytes) -> onnxruntime.InferenceSession:
-        options = self.options()
         providers = ["CPUExecutionProvider"]
         if cuda_device_present() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             _preload_cuda()
             providers.insert(0, "CUDAExecutionProvider")
-        try:  # ONNX Runtime's exceptions have no common public class
-            try:
-                session = onnxruntime.InferenceSession(content, options, providers)
-            except Exception:
-                if len(providers) == 1:
-                    raise
-                log.warning("CUDA failed for %s", self.path.name, exc_info=True)
-                session = onnxruntime.InferenceSession(content, options, providers[1:])
-        except Exception as error:
-            raise BadNetwork(f"ONNX Runtime cannot open {self.path.name}: {_first_line(error)}") from error
+        session = self._started(content, self.options(), providers)
         if len(providers) > len(session.get_providers()):
             note = "There is an NVIDIA GPU, but CUDA could not be started; this network runs on the CPU."
             if note not in self.notes:
                 self.notes.append(note)
         return session
+
+    def _started(
+        self, content: bytes, options: onnxruntime.SessionOptions, providers: list[str]
+    ) -> onnxruntime.InferenceSession:
+        """A session on the first provider, or on the second, where there is one and the first fails."""
+        try:  # ONNX Runtime's exceptions have no common public class
+            try:
+                return onnxruntime.InferenceSession(content, options, providers)
+            except Exception:
+                if len(providers) == 1:
+                    raise
+                log.warning("CUDA failed for %s", self.path.name, exc_info=True)
+                return onnxruntime.InferenceSession(content, options, providers[1:])
+        except Exception as error:
+            raise BadNetwork(f"ONNX Runtime cannot open {self.path.name}: {_first_line(error)}") from error
 
     @property
     def engine(self) -> str:
@@ -494,6 +514,10 @@ class Net:
         Raises forms.Unfit where it computes in whole numbers.
         """
         return Net(self.path, output=self.output, content=forms.dequantised(self._model).SerializeToString())
+
+
+def _taken(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    return {name for node in nodes for name in node.input}
 
 
 def _is_shape(array: np.ndarray) -> bool:

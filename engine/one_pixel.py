@@ -3,7 +3,8 @@
 Su, Vargas, Kouichi 2017, arXiv:1710.08864: differential evolution (Storn & Price 1997) over a place and a colour,
 without crossover. The network is only asked for scores, in batches, through ONNX Runtime: a black box. Ours departs in
 three places: colours are in steps of 1/255, so that what is found is what is saved; a place that leaves the picture
-comes back in on the other side; and of a single pixel only what it changes is computed again (engine/changed.py).
+comes back in on the other side; and of a single pixel only what it changes is computed again
+(engine/incremental.py).
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from engine import changed
 from engine.adversarial import AIMS, eight_bit
 from engine.confusion import interval
+from engine.incremental import changed
 from engine.net import Net, softmax
 from engine.step import Step, last
 
@@ -162,23 +163,25 @@ def _read(genes: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarray, n
 
 def _asking(net: Net, original: np.ndarray, count: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The function from places (n, k, 2) and colours (n, k, C) to probabilities (n, K)."""
-    way = changed.stages(net) if count == 1 else []
-    if way:
-        of_one = changed.scores_of(net, original, way)
-        scores = lambda places, colours: of_one(places[:, 0], colours[:, 0])  # noqa: E731
-    else:
-        base = net.batch(original)
+    if count == 1:
+        of_one = changed(net, original, [net.logits], (1, 1))
 
-        def scores(places: np.ndarray, colours: np.ndarray) -> np.ndarray:
-            batch = base.repeat(len(places), 0)
-            batch[np.arange(len(places))[:, None], :, places[..., 0], places[..., 1]] = colours
-            return net.scores(batch)
+        def ask(places: np.ndarray, colours: np.ndarray) -> np.ndarray:
+            return softmax(of_one(places[:, 0], colours[:, None])[net.logits].reshape(len(places), -1))
 
-    def ask(places: np.ndarray, colours: np.ndarray) -> np.ndarray:
-        parts = [slice(at, at + net.batch_size) for at in range(0, len(places), net.batch_size)]
-        return softmax(np.concatenate([scores(places[part], colours[part]) for part in parts]))
+        return ask
+    base = net.batch(original)
 
-    return ask
+    def ask_all(places: np.ndarray, colours: np.ndarray) -> np.ndarray:
+        found = []
+        for at in range(0, len(places), net.batch_size):
+            some = places[at : at + net.batch_size]
+            batch = base.repeat(len(some), 0)
+            batch[np.arange(len(some))[:, None], :, some[..., 0], some[..., 1]] = colours[at : at + net.batch_size]
+            found.append(net.scores(batch))
+        return softmax(np.concatenate(found))
+
+    return ask_all
 
 
 # How often does it succeed? -------------------------------------------------------------------------------------------

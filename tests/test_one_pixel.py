@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from test_changed import made
+from test_incremental import made
 
-from engine import changed, dataset
+from engine import dataset, incremental
 from engine.__main__ import main as engine
 from engine.adversarial import eight_bit
 from engine.confusion import interval
@@ -103,13 +103,15 @@ def test_fitness_is_what_the_network_says_of_each_candidate(tiny, picture):
 def test_a_large_picture_is_asked_by_parts_and_the_same_is_found(kind, tmp_path, monkeypatch):
     net = made(kind, tmp_path)
     picture = nets.picture(net.input_size, seed=4)
-    assert changed.stages(net)
     asked = []
-    scores = Net.scores
-    monkeypatch.setattr(Net, "scores", lambda self, batch: asked.append(len(batch)) or scores(self, batch))
+    activations = Net.activations
+    monkeypatch.setattr(
+        Net, "activations", lambda self, batch, names: asked.append(len(batch)) or activations(self, batch, names)
+    )
     by_parts = one_pixel(net, picture, 2, aim="toward", population=30, steps=6)
     assert set(asked) == {1}, "as a whole, only the best of each generation"
-    monkeypatch.setattr(changed, "stages", lambda net: [])
+    monkeypatch.setattr(incremental, "planned", lambda *args, **knobs: None)
+    incremental._known.clear()
     whole = one_pixel(net, picture, 2, aim="toward", population=30, steps=6)
     assert max(asked) == 30
     np.testing.assert_array_equal(by_parts.pixels, whole.pixels)
