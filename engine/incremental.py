@@ -40,6 +40,7 @@ WHOLE = 64 * 2**20  # bytes of whole maps that wait for the rest of the network
 # AVX-512, of which each did 90 billion a second in ONNX Runtime's convolutions.
 PER_BYTE = 5  # of a map that is read or written, by numpy or by an op that is no convolution
 PER_CALL = 2e6  # of a session
+FREE = frozenset(["Shape", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"])
 
 
 @dataclass(frozen=True)
@@ -280,7 +281,8 @@ def planned(
     local = [n for n in nodes if n.outputs[0] in reached or (n.inputs[0] in reached and _is_mean(graph, n))]
     if not local:
         return None
-    costs = {node.outputs: _cost(graph, node) for node in nodes}
+    shapes = _shapes(net, nodes)
+    costs = {node.outputs: _cost(graph, node, shapes) for node in nodes}
     kinds = _kinds(graph, local, reached, costs)
     windows = {
         name: tuple(projective_field.windows(axis, graph.shapes[name][2 + k], kinds[k]) for k, axis in enumerate(axes))
@@ -339,9 +341,21 @@ def _is_mean(graph: Graph, node: Node) -> bool:
     return node.op == "ReduceMean" and axes is not None and sorted(int(axis) % 4 for axis in axes) == [2, 3]
 
 
-def _cost(graph: Graph, node: Node) -> float:
+def _shapes(net: Net, nodes: Sequence[Node]) -> dict[str, tuple[int, ...]]:
+    """Of all that the nodes make, where the graph alone does not say it by running them once."""
+    found = dict(net.graph.shapes)
+    unknown = [name for node in nodes for name in node.outputs if name and name not in found]
+    if unknown:
+        batch = np.zeros((1, net.channels, *net.input_size), np.float32)
+        found |= {name: array.shape for name, array in net.activations(batch, unknown).items()}
+    return found
+
+
+def _cost(graph: Graph, node: Node, shapes: Mapping[str, tuple[int, ...]]) -> float:
     """What an op costs on a whole picture, in multiplications with addition."""
-    size = lambda name: int(np.prod(graph.shapes.get(name, (0,))))  # noqa: E731
+    if node.op in FREE:
+        return 0.0
+    size = lambda name: int(np.prod(shapes.get(name, (0,))))  # noqa: E731
     moved = sum(4 * size(name) for name in (*node.inputs, *node.outputs) if name in graph.from_input)
     weights = graph.constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
     if node.op == "Conv" and weights is not None:
