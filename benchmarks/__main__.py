@@ -27,28 +27,31 @@ from benchmarks.timing import Others, machine, table
 from engine.net import Net
 from engine.nets import SHIPPED
 
+TABLES = ("occlusion", "explain", "overhead", "maximize", "style", "fast_style", "index", "embedding", "one_pixel",
+    "adversarial")  # fmt: skip
+PAIRED = {"explain", "overhead", "maximize", "index", "one_pixel", "adversarial"}
+
 
 @click.command(context_settings={"show_default": True})
+@click.argument("tables", nargs=-1, type=click.Choice(TABLES))
 @click.option("--nets", default="resnet18,squeezenet1_1", help="torchvision's names, with commas between.")
+@click.option("--windows", default=",".join(occlusion.NETS), help="The same, for the table `occlusion`.")
 @click.option("--rounds", type=click.IntRange(1), default=7, help="Of each comparison; what counts is their median.")
-@click.option("--quick", is_flag=True, help="Less of it: stride 16 instead of 8, and 3 rounds.")
-@click.option(
-    "--only",
-    default="occlusion,explain,overhead,maximize,style,fast_style,index,embedding,one_pixel,adversarial",
-    help="Which of these tables.",
-)
+@click.option("--quick", is_flag=True, help="Less of it: 3 rounds, one size of patch, a tenth of the steps.")
 @click.option("--large", default="vgg16", help="Networks on which only the quick methods of `explain` are timed.")
-def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
-    """Time the engine beside its peers, and beside bare ONNX Runtime. Leave the machine alone meanwhile."""
-    stride, rounds = (16, min(rounds, 3)) if quick else (8, rounds)
+def main(tables: tuple[str, ...], nets: str, windows: str, rounds: int, quick: bool, large: str) -> None:
+    """Time the engine beside its peers, and beside bare ONNX Runtime: all tables, or the named ones.
+
+    Leave the machine alone meanwhile.
+    """
+    only, rounds = tables or TABLES, min(rounds, 3) if quick else rounds
     click.echo(machine(f"{torch.get_num_threads()} for torch, ONNX Runtime's default (one per core)") + "\n")
     others = Others()
     with tempfile.TemporaryDirectory() as folder:
-        paired = ("occlusion", "explain", "overhead", "maximize", "index", "one_pixel", "adversarial")
-        of_networks = any(each in only for each in paired)
-        pairs = [networks.pair(name, Path(folder)) for name in nets.split(",")] if of_networks else []
+        pairs = [networks.pair(name, Path(folder)) for name in nets.split(",")] if PAIRED.intersection(only) else []
         if "occlusion" in only:
-            _occlusion(pairs, stride, rounds)
+            some = (occlusion.MAIN_PATCH,) if quick else occlusion.PATCHES
+            _occlusion(windows.split(","), some, Path(folder), min(rounds, 3))
         if "explain" in only:
             more = [networks.pair(name, Path(folder)) for name in filter(None, large.split(","))]
             _explain(pairs, more, rounds)
@@ -56,13 +59,13 @@ def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
             _overhead(pairs, 5 * rounds)
         if "maximize" in only:
             _maximize(pairs, rounds)
-        if "style" in only.split(","):
+        if "style" in only:
             _style(networks.pair(style_transfer.NAME, Path(folder)), rounds)
         if "fast_style" in only:
             _fast_style(Path(folder), 5 * rounds)
-        if "index" in only.split(","):
+        if "index" in only:
             _index(pairs, Path(folder), rounds)
-        if "embedding" in only.split(","):
+        if "embedding" in only:
             _embedding(min(rounds, 3))
         if "one_pixel" in only:
             _one_pixel(pairs, rounds)
@@ -71,32 +74,55 @@ def main(nets: str, rounds: int, quick: bool, only: str, large: str) -> None:
     click.echo(f"\n{others.said()}")
 
 
-def _occlusion(pairs: list[networks.Pair], stride: int, rounds: int) -> None:
-    rows, sweeps = [], []
-    for pair in pairs:
-        found = occlusion.compare(pair, stride=stride, rounds=rounds)
-        timed = found["comparison"]
-        rows.append((
-            f"{pair.name} ({pair.weights} weights)",
-            f"{statistics.median(timed.ours):.2f} s",
-            f"{statistics.median(timed.theirs):.2f} s",
-            f"**{timed.ratio:.2f}×** ({min(timed.ratios):.2f} to {max(timed.ratios):.2f})",
-            f"{found['batch']} / {found['best']}",
-            f"{found['difference']:.0e} ({found['share']:.0e} of the range)",
-        ))  # fmt: skip
-        sweeps.append((pair.name, *(f"{found['sweep'][size] * 1e3:.1f}" for size in occlusion.SIZES)))
-    click.echo(f"### Occlusion, patch {occlusion.PATCH}, stride {stride}: {found['positions']} positions\n")
-    head = [
-        "network",
-        "Convoscope",
-        "Captum",
-        f"faster by (median of {rounds} rounds)",
-        "batch sizes",
-        "largest difference",
-    ]
-    click.echo(table(head, rows) + "\n")
-    click.echo("Captum's milliseconds per position by `perturbations_per_eval`; the best one is used above:\n")
-    click.echo(table(["network", *map(str, occlusion.SIZES)], sweeps) + "\n")
+def _occlusion(names: list[str], patches: tuple[int, ...], folder: Path, rounds: int) -> None:
+    click.echo(f"### Occlusion at stride {occlusion.STRIDE}, milliseconds per position ({rounds} rounds)\n")
+    head = ["network", "patch", "by parts", "whole pictures (batch)", "Captum (its best batch)", "over whole pictures"]
+    head += ["bound", "share of it", "over Captum", "largest difference", "memory on top"]
+    click.echo(table(head, []))
+    shares, over, best = {}, {}, {}
+    for name in names:
+        pair = networks.pair(name, folder)
+        for patch in patches:
+            found = occlusion.compare(pair, patch, rounds, best.get(name, 0))
+            best[name] = found.captum_batch
+            parts, whole, captum = (1e3 * statistics.median(s) for s in (found.parts, found.whole, found.captum))
+            ratio, theirs = (statistics.median(found.over(other)) for other in ("whole", "captum"))
+            if patch == occlusion.MAIN_PATCH:
+                shares[name], over[name] = ratio / found.bound, theirs
+            row = (
+                f"{name} ({pair.weights} weights)",
+                str(patch),
+                f"{parts:.2f}",
+                f"{whole:.2f} ({found.batch})",
+                f"{captum:.2f} ({found.captum_batch})",
+                f"**{ratio:.2f}×** ({min(found.over('whole')):.2f} to {max(found.over('whole')):.2f})",
+                f"{found.bound:.1f}",
+                f"{ratio / found.bound:.0%}",
+                f"**{theirs:.2f}×** ({min(found.over('captum')):.2f} to {max(found.over('captum')):.2f})",
+                f"{found.off:.0e}",
+                f"{found.bytes / 2**20:.0f} MB",
+            )
+            click.echo(table(head, [row]).splitlines()[-1])  # each as it comes
+        if name == occlusion.MAIN[0]:
+            nearly = list(occlusion.approximate(pair, rounds, best[name]))
+        if name in occlusion.MAIN:
+            shares[f"{name} took"] = occlusion.profile(pair)
+    main = [name for name in occlusion.MAIN if name in over]
+    if main == list(occlusion.MAIN):
+        said = ", ".join(f"{name} {shares[name]:.0%}" for name in main)
+        click.echo(f"\nOf the bound at patch {occlusion.MAIN_PATCH} (goal {occlusion.SHARE_GOAL:.0%}): {said}.")
+        mean = occlusion.mean([over[name] for name in main])
+        click.echo(f"Over Captum, geometric mean of these: **{mean:.2f}×** (goal {occlusion.CAPTUM_GOAL:g}×).\n")
+    for name in main:
+        spent = ", ".join(f"{what} {value:.2f} ms" for what, value in shares[f"{name} took"].items())
+        click.echo(f"A position of {name} on one core: {spent}.")
+    if main[:1] == [occlusion.MAIN[0]]:
+        click.echo(f"\nApproximate, {main[0]}, patch {occlusion.MAIN_PATCH} (goal {occlusion.APPROXIMATE_GOAL:g}×):\n")
+        rows = [
+            (f"{share:g}", f"{drill:g}", f"{ssim:.3f}", f"**{statistics.median(ratios):.1f}×**")
+            for share, drill, ssim, ratios in nearly
+        ]
+        click.echo(table(["field", "drill", "SSIM to the exact map", "over Captum"], rows) + "\n")
 
 
 def _explain(pairs: list[networks.Pair], large: list[networks.Pair], rounds: int) -> None:

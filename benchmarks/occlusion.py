@@ -1,99 +1,272 @@
-"""Occlusion maps: engine.occlusion beside Captum's Occlusion.
+"""Occlusion maps: engine.occlusion, by parts, beside itself with whole pictures and beside Captum's Occlusion.
 
-The same weights, picture, patch, stride and fill. Captum is given the normalised picture, so that the network is all it
-computes, and the number of patches per forward pass (`perturbations_per_eval`) at which it is fastest here. Before
-anything is timed, the two maps are compared.
+The same weights, picture, patch and fill, and the logit of one class. Captum is given the normalised picture, so that
+the network is all it computes, and the number of patches per forward pass (`perturbations_per_eval`) at which it is
+fastest here. What takes long for whole pictures is timed at every third position of each axis: their time per position
+is the same whichever these are, and with strides up to 32 so are the kinds of places. Before anything is timed, the
+three maps are compared.
 """
 
 from __future__ import annotations
 
 import itertools
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from captum.attr import Occlusion
 
 from benchmarks.networks import Pair
-from benchmarks.timing import Comparison, alternate, seconds
-from engine import occlusion, samples
+from benchmarks.timing import seconds
+from engine import incremental, occlusion, projective_field, samples
 from engine.fill import blank
+from engine.net import Net
+from engine.target import class_score
 
-PATCH, FILL, PICTURE = 16, "grey", "cat"
-SIZES = (1, 4, 8, 16, 32, 64)  # of Captum's batches
-AGREEMENT = 1e-3  # largest difference between the two results, of their range
+FILL, PICTURE = "grey", "cat"
+PATCHES, STRIDE, COARSER = (8, 16, 32), 8, 3
+SIZES = (1, 4, 8, 16, 32)  # of Captum's batches
+AGREEMENT = 1e-3  # largest difference between our map and Captum's, of their range
+NETS = ("vgg16", "alexnet", "resnet18", "resnet50", "squeezenet1_1", "googlenet", "densenet121", "mobilenet_v2")
+MAIN, MAIN_PATCH = ("vgg16", "resnet18", "squeezenet1_1"), 16  # what the goals are about
+SHARE_GOAL, CAPTUM_GOAL = 0.75, 8.0
+APPROXIMATE, APPROXIMATE_GOAL = ((0.5, 0.25), (0.4, 0.1)), 20.0  # field and drill; on the first of MAIN
+
+
+@dataclass(frozen=True)
+class Raced:
+    """Seconds per position, round by round, of parts, of whole pictures and of Captum; and what they computed.
+
+    bound: work of a whole picture over that of the windows, in multiplications, where each map has windows of one size.
+    off: largest difference of all logits by parts from those of whole pictures, of the largest logit.
+    captum: largest difference of the two maps, of their range. bytes: what a run of ours by parts took on top.
+    """
+
+    parts: list[float]
+    whole: list[float]
+    captum: list[float]
+    batch: int
+    captum_batch: int
+    positions: int
+    bound: float
+    off: float
+    apart: float
+    bytes: int
+
+    def over(self, other: str) -> list[float]:
+        return [b / a for a, b in zip(self.parts, getattr(self, other), strict=True)]
+
+
+@contextmanager
+def whole_pictures() -> Iterator[None]:
+    """Nothing by parts meanwhile."""
+    with (
+        mock.patch.object(incremental, "planned", return_value=None),
+        mock.patch.object(incremental, "_known", WeakKeyDictionary()),
+    ):
+        yield
 
 
 class Case:
     """One network on one picture, ready to be occluded by either."""
 
-    def __init__(self, pair: Pair, stride: int):
-        self.net, self.module, self.stride = pair.net, pair.module, stride
+    def __init__(self, pair: Pair, patch: int):
+        self.net, self.module, self.patch = pair.net, pair.module, patch
         self.image, _ = self.net.view(samples.load(PICTURE))
         batch = self.net.batch(self.image)
         self.class_index = int(self.net.scores(batch)[0].argmax())
         filled = self.net.batch(blank(self.image, FILL))
         self.input = torch.from_numpy(self.net.normalise(batch))
         self.baseline = torch.from_numpy(self.net.normalise(filled))
-        self.captum = Occlusion(lambda x: torch.softmax(self.module(x), 1))
-        self.positions = len(self._places(0)) * len(self._places(1))
+        self.captum = Occlusion(self.module)
 
-    def _places(self, axis: int) -> list[int]:
-        return occlusion.positions(self.image.shape[axis], PATCH, self.stride)
+    def count(self, stride: int) -> int:
+        return int(np.prod([len(occlusion.positions(side, self.patch, stride)) for side in self.image.shape[:2]]))
 
-    def ours(self) -> np.ndarray:
-        """(rows, cols) the class's probability with the patch at each position."""
-        return occlusion.occlusion(self.net, self.image, self.class_index, patch=PATCH, stride=self.stride, fill=FILL)
+    def ours(self, stride: int, **knobs: float) -> np.ndarray:
+        """(rows, cols) the class's logit with the patch at each position."""
+        target = class_score(self.net, self.class_index)
+        return occlusion.occlusion(self.net, self.image, target, patch=self.patch, stride=stride, fill=FILL, **knobs)
 
-    def theirs(self, size: int) -> np.ndarray:
-        """(H, W) how far the probability falls, averaged over the patches that cover a pixel."""
+    def whole(self, stride: int) -> np.ndarray:
+        with whole_pictures():
+            return self.ours(stride)
+
+    def theirs(self, stride: int, size: int) -> np.ndarray:
+        """(H, W) how far the logit falls, averaged over the patches that cover a pixel."""
         with torch.inference_mode():
             found = self.captum.attribute(
                 self.input,
-                sliding_window_shapes=(3, PATCH, PATCH),
-                strides=(3, self.stride, self.stride),
+                sliding_window_shapes=(3, self.patch, self.patch),
+                strides=(3, stride, stride),
                 baselines=self.baseline,
                 target=self.class_index,
                 perturbations_per_eval=size,
             )
         return found[0, 0].numpy()
 
-    def agreement(self) -> tuple[float, float]:
-        """The largest difference of the two results and its share of their range; ours averaged as Captum averages."""
-        probability = self.ours()
+    def agreement(self, stride: int, size: int) -> float:
+        """The largest difference of the two results, of their range; ours averaged as Captum averages."""
         with torch.inference_mode():
-            whole = float(torch.softmax(self.module(self.input), 1)[0, self.class_index])
-        fall, covered = np.zeros(self.image.shape[:2]), np.zeros(self.image.shape[:2])
-        places = itertools.product(enumerate(self._places(0)), enumerate(self._places(1)))
-        for (i, row), (j, col) in places:
-            window = np.s_[row : row + PATCH, col : col + PATCH]
-            fall[window] += whole - probability[i, j]
-            covered[window] += 1
-        theirs = self.theirs(max(SIZES))
-        difference = float(np.abs(fall / covered - theirs).max())
-        return difference, difference / float(np.ptp(theirs))
+            whole = float(self.module(self.input)[0, self.class_index])
+        fall = occlusion.spread(whole - self.ours(stride), self.image.shape[:2], self.patch, stride)
+        theirs = self.theirs(stride, size)
+        return float(np.abs(fall - theirs).max() / np.ptp(theirs))
+
+    def off(self) -> float:
+        """All logits at all positions of a coarse grid, by parts and whole."""
+        net, names = self.net, [self.net.logits]
+        places = np.array(list(itertools.product(*(range(0, s - self.patch + 1, 24) for s in self.image.shape[:2]))))
+        patches = np.full((len(places), self.patch, self.patch, 3), 0.5, np.float32)
+        size = (self.patch, self.patch)
+        found = incremental.changed(net, self.image, names, size, rows=places[:, 0], cols=places[:, 1])(places, patches)
+        with whole_pictures():
+            wanted = incremental.changed(net, self.image, names, size)(places, patches)
+        found, wanted = (each[net.logits].reshape(len(places), -1) for each in (found, wanted))
+        return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
-def best_size(pair: Pair, stride: int, repeats: int) -> tuple[int, dict[int, float]]:
-    """Captum's fastest batch size here, and the seconds per position of each."""
-    case = Case(pair, stride)
-    case.theirs(max(SIZES))  # warm
-    found = {size: min(seconds(lambda s=size: case.theirs(s)) for _ in range(repeats)) for size in SIZES}
-    return min(found, key=found.get), {size: time / case.positions for size, time in found.items()}
+def bound(net: Net, patch: int) -> float:
+    """Multiplications for a whole picture over those for the windows that a patch touches, of one size in each map."""
+    graph, sides = net.graph, net.input_size
+    nodes = graph.needed([net.logits])
+    starts = [np.minimum(occlusion.positions(side, patch, STRIDE), side - patch) for side in sides]
+    touched = tuple((start, start + patch) for start in starts)
+    fields = projective_field.fields(graph, nodes, touched)
+    full = part = 0.0
+    for node in nodes:
+        if node.op not in ("Conv", "Gemm", "MatMul") or node.inputs[1] not in graph.constants:
+            continue
+        work, name = float(graph.constants[node.inputs[1]].size), node.outputs[0]
+        area = window = 1
+        if node.op == "Conv":
+            area = window = int(np.prod(graph.shapes[name][2:]))
+            if name in fields:
+                one = [np.zeros(len(start), int) for start in starts]
+                axes = zip(fields[name], graph.shapes[name][2:], one, strict=True)
+                window = int(np.prod([projective_field.windows(*axis).size[0] for axis in axes]))
+        full, part = full + work * area, part + work * window
+    return full / part
 
 
-def compare(pair: Pair, *, stride: int, rounds: int) -> dict[str, object]:
-    """Everything that the table shows of one network. Raises AssertionError where the two maps differ."""
-    best, sweep = best_size(pair, PATCH, repeats=2)  # without overlap: fewer patches
-    case = Case(pair, stride)
-    difference, share = case.agreement()
-    assert share <= AGREEMENT, f"{pair.name}: the maps differ by {difference:.1e}, {share:.1e} of their range"
-    found: Comparison = alternate(case.ours, lambda: case.theirs(best), rounds=rounds)
-    return {
-        "comparison": found,
-        "best": best,
-        "sweep": sweep,
-        "difference": difference,
-        "share": share,
-        "positions": case.positions,
-        "batch": min(pair.net.batch_size, case.positions),
-    }
+@dataclass
+class Memory:
+    """The most that this process had in memory while the block ran, on top of what it had before."""
+
+    bytes: int = 0
+    _ended: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Memory:
+        before = self._now()
+
+        def watch() -> None:
+            while not self._ended.wait(0.01):
+                self.bytes = max(self.bytes, self._now() - before)
+
+        self._thread = threading.Thread(target=watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *what: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    @staticmethod
+    def _now() -> int:
+        try:
+            return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * 4096
+        except OSError:
+            return 0
+
+
+def compare(pair: Pair, patch: int, rounds: int, captum_batch: int = 0) -> Raced:
+    """Everything that the table shows of one network and patch. captum_batch: 0 to find the best.
+
+    Raises AssertionError where the maps differ.
+    """
+    case, coarse = Case(pair, patch), STRIDE * COARSER
+    if not captum_batch:
+        case.theirs(2 * coarse, max(SIZES))  # warm
+        took = {size: min(seconds(lambda s=size: case.theirs(2 * coarse, s)) for _ in range(2)) for size in SIZES}
+        captum_batch = min(took, key=took.get)
+    apart = case.agreement(coarse, captum_batch)
+    assert apart <= AGREEMENT, f"{pair.name}: the maps differ by {apart:.1e} of their range"
+    with Memory() as memory:
+        case.ours(STRIDE)
+    calls: list[tuple[Callable, int]] = [
+        (lambda: case.ours(STRIDE), case.count(STRIDE)),
+        (lambda: case.whole(coarse), case.count(coarse)),
+        (lambda: case.theirs(coarse, captum_batch), case.count(coarse)),
+    ]
+    found: list[list[float]] = [[], [], []]
+    for number in range(rounds):
+        for k in np.roll(range(3), number):
+            call, count = calls[k]
+            found[k].append(seconds(call) / count)
+    return Raced(
+        *found,
+        batch=min(pair.net.batch_size, case.count(STRIDE)),
+        captum_batch=captum_batch,
+        positions=case.count(STRIDE),
+        bound=bound(pair.net, patch),
+        off=case.off(),
+        apart=apart,
+        bytes=memory.bytes,
+    )
+
+
+def approximate(pair: Pair, rounds: int, captum_batch: int) -> Iterator[tuple[float, float, float, list[float]]]:
+    """For each of APPROXIMATE: field, drill, SSIM to the exact map, and how many times faster than Captum by round."""
+    case, coarse = Case(pair, MAIN_PATCH), STRIDE * COARSER
+    target = class_score(pair.net, case.class_index)
+    for share, drill in APPROXIMATE:
+        knobs = {"field": share, "drill": drill}
+        near = occlusion.occlusion_likeness(
+            pair.net, case.image, target, patch=MAIN_PATCH, stride=STRIDE, fill=FILL, **knobs
+        )
+        ratios = []
+        for _ in range(rounds):
+            ours = seconds(lambda k=knobs: case.ours(STRIDE, **k)) / case.count(STRIDE)
+            ratios.append(seconds(lambda: case.theirs(coarse, captum_batch)) / case.count(coarse) / ours)
+        yield share, drill, near.ssim, ratios
+
+
+def profile(pair: Pair) -> dict[str, float]:
+    """Milliseconds per position of one thread, by what they go to: layers, cutting and pasting, and all else."""
+    case = Case(pair, MAIN_PATCH)
+    spent = {"layers": 0.0, "cutting": 0.0}
+
+    def timed(what: str, call: Callable) -> Callable:
+        def run(*given: object) -> object:
+            begin = time.perf_counter()
+            found = call(*given)
+            spent[what] += time.perf_counter() - begin
+            return found
+
+        return run
+
+    cutter, stage = incremental._Cutter.__call__, Net.stage
+    with (
+        mock.patch.object(incremental, "_cores", return_value=1),
+        mock.patch.object(incremental, "_known", WeakKeyDictionary()),
+        mock.patch.object(incremental._Cutter, "__call__", timed("cutting", cutter)),
+        mock.patch.object(Net, "stage", lambda *given: timed("layers", stage(*given))),
+    ):
+        case.ours(STRIDE)
+        spent |= {"layers": 0.0, "cutting": 0.0}
+        whole = seconds(lambda: case.ours(STRIDE))
+    found = {what: 1e3 * value / case.count(STRIDE) for what, value in spent.items()}
+    return found | {"the rest": 1e3 * whole / case.count(STRIDE) - sum(found.values())}
+
+
+def mean(ratios: list[float]) -> float:
+    """Geometric."""
+    return statistics.geometric_mean(ratios)

@@ -6,18 +6,23 @@ number itself, not its fall, so that it can be read without a reference: low is 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+from skimage.metrics import structural_similarity
 
 from engine.evidence import Evidence
 from engine.fill import FILLS as FILLS
 from engine.fill import blank
+from engine.incremental import changed
 from engine.net import Net
 from engine.step import Step, last
 from engine.target import Target, asked, class_probability, measure
 
 FIRST = 8  # the coarsest pass visits every eighth position of each axis
+DRILL = 2  # of an approximate map, every second position of each axis is always visited
 
 
 def positions(side: int, patch: int, stride: int) -> list[int]:
@@ -46,15 +51,20 @@ def occlusion(
     stride: int = 8,
     fill: str = "grey",
     seed: int = 0,
+    field: float = 1.0,
+    drill: float = 1.0,
 ) -> np.ndarray:
     """The number that is asked about, with the patch at each position.
 
     image: (H, W, C) pixels of the net's own size. target: a class, whose probability is read, or any other Target.
     patch, stride: in pixels. fill: one of FILLS. seed: of the fill "noise".
+    field: of each map's side, how much of what a patch touches is computed again at most; 1 for all of it, which is
+    exact, and less for a quicker, approximate map (engine/incremental.py). drill: of the positions between those that
+    are always visited, which share is, where hiding changes most; what lies between the others is interpolated.
     Returns (rows, cols) in the target's unit; entry (i, j) is for the patch from (i * stride, j * stride).
     Raises UnknownClass, ValueError.
     """
-    return last(occlusion_steps(net, image, target, patch=patch, stride=stride, fill=fill, seed=seed))
+    return last(occlusion_steps(**locals()))
 
 
 def occlusion_steps(
@@ -66,28 +76,125 @@ def occlusion_steps(
     stride: int = 8,
     fill: str = "grey",
     seed: int = 0,
+    field: float = 1.0,
+    drill: float = 1.0,
 ) -> Iterator[Step]:
     """`occlusion`, from coarse to fine, a Step per batch: positions not yet visited are NaN in its result."""
+    if not 0 <= drill <= 1:
+        raise ValueError("The share of positions to be visited is between 0 and 1.")
     target = asked(net, target, class_probability)
-    height, width, _ = image.shape
-    rows, cols = positions(height, patch, stride), positions(width, patch, stride)
-    base, hidden = net.batch(image, blank(image, fill, seed=seed))
-    order = coarse_to_fine(len(rows), len(cols))
-    size = min(net.batch_size, len(order))
-    batch = np.repeat(base[None], size, 0)
-    values = np.full((len(rows), len(cols)), np.nan, np.float32)
-    done = 0
-    for chosen in (order[i : i + size] for i in range(0, len(order), size)):
-        windows = [(slice(rows[i], rows[i] + patch), slice(cols[j], cols[j] + patch)) for i, j in chosen]
-        for k, window in enumerate(windows):
-            batch[k, :, *window] = hidden[:, *window]
-        found = measure(net, batch[: len(chosen)], target)
-        for k, window in enumerate(windows):
-            batch[k, :, *window] = base[:, *window]
-        for (i, j), value in zip(chosen, found, strict=True):
-            values[i, j] = value
-        done += len(chosen)
-        yield Step(done, len(order), values.copy())
+    sides = image.shape[:2]
+    starts = [positions(side, patch, stride) for side in sides]
+    size = tuple(min(patch, side) for side in sides)
+    corners = [[min(start, side - s) for start in of] for of, side, s in zip(starts, sides, size, strict=True)]
+    empty = blank(image, fill, seed=seed)
+    ask = changed(net, image, target.names, size, rows=corners[0], cols=corners[1], field=field)
+    values = np.full((len(starts[0]), len(starts[1])), np.nan, np.float32)
+    order = coarse_to_fine(*values.shape)
+    step = DRILL if drill < 1 else 1
+    first = [(i, j) for i, j in order if i % step == 0 and j % step == 0]
+    more = round(drill * (len(order) - len(first)))
+    total, done = len(first) + more, 0
+
+    def patches(chosen: list[tuple[int, int]]) -> Iterator[np.ndarray]:
+        for i, j in chosen:
+            (row, col), top, left = (corners[0][i], corners[1][j]), starts[0][i], starts[1][j]
+            out = image[row : row + size[0], col : col + size[1]].copy()
+            out[top - row :, left - col :] = empty[top : top + patch, left : left + patch]
+            yield out
+
+    def visited(order: list[tuple[int, int]]) -> Iterator[int]:
+        for chosen in (order[k : k + ask.together] for k in range(0, len(order), ask.together)):
+            places = np.array([(corners[0][i], corners[1][j]) for i, j in chosen])
+            values[tuple(np.array(chosen).T)] = target.value(ask(places, np.stack(list(patches(chosen)))))
+            yield len(chosen)
+
+    for count in visited(first):
+        done += count
+        if done < total or step == 1:
+            yield Step(done, total, values.copy())
+    if step == 1:
+        return
+    between = interpolated(values, step)
+    whole = float(measure(net, net.batch(image), target)[0])
+    rest = sorted(set(order) - set(first), key=lambda at: -abs(between[at] - whole))
+    for count in visited(rest[:more]):
+        done += count
+        if done < total:
+            yield Step(done, total, values.copy())
+    yield Step(total, total, np.where(np.isnan(values), between, values))
+
+
+def interpolated(values: np.ndarray, step: int) -> np.ndarray:
+    """A map of which every step-th position of each axis is known, with straight lines between them."""
+    rows, cols = (np.arange(n) for n in values.shape)
+    along = np.array([np.interp(cols, cols[::step], row) for row in values[::step, ::step]])
+    return np.array([np.interp(rows, rows[::step], col) for col in along.T], values.dtype).T
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How near an approximate map comes. ssim: structural similarity to the exact one (Wang et al. 2004, with windows
+    of 7 positions), 1 where they are the same. exact, approximate: (rows, cols) the two maps. faster: how many times.
+    """
+
+    ssim: float
+    exact: np.ndarray
+    approximate: np.ndarray
+    faster: float
+
+
+def occlusion_likeness(
+    net: Net,
+    image: np.ndarray,
+    target: Target | int,
+    *,
+    patch: int = 16,
+    stride: int = 8,
+    fill: str = "grey",
+    seed: int = 0,
+    field: float = 0.5,
+    drill: float = 0.25,
+) -> Likeness:
+    """How near the map of `occlusion` with these knobs comes to the exact one, on a picture to try it on.
+
+    As in `occlusion`. Returns Likeness. Raises UnknownClass, ValueError, also where a map has less than 3 positions a
+    side.
+    """
+    return last(occlusion_likeness_steps(**locals()))
+
+
+def occlusion_likeness_steps(
+    net: Net,
+    image: np.ndarray,
+    target: Target | int,
+    *,
+    patch: int = 16,
+    stride: int = 8,
+    fill: str = "grey",
+    seed: int = 0,
+    field: float = 0.5,
+    drill: float = 0.25,
+) -> Iterator[Step]:
+    """`occlusion_likeness`, the exact map and then the other; its result is None before the end."""
+    knobs = {"patch": patch, "stride": stride, "fill": fill, "seed": seed}
+    smallest = min(len(positions(side, patch, stride)) for side in image.shape[:2])
+    if smallest < 3:
+        raise ValueError("The two maps cannot be compared with less than 3 positions a side: take a smaller stride.")
+    maps, seconds = [], []
+    count = len(positions(image.shape[0], patch, stride)) * len(positions(image.shape[1], patch, stride))
+    for number, more in enumerate(({}, {"field": field, "drill": drill})):
+        begin = time.perf_counter()
+        for step in occlusion_steps(net, image, target, **knobs, **more):
+            found = step.result
+            if step.index < step.total or number == 0:
+                yield Step(number * count + step.index * count // step.total, 2 * count, None)
+        maps.append(found)
+        seconds.append(time.perf_counter() - begin)
+    exact, other = maps
+    side = min(7, smallest - 1 + smallest % 2)
+    ssim = structural_similarity(exact, other, win_size=side, data_range=max(float(np.ptp(exact)), 1e-12))
+    yield Step(2 * count, 2 * count, Likeness(float(ssim), exact, other, seconds[0] / seconds[1]))
 
 
 def occlusion_fall(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import nets
 import numpy as np
 import pytest
@@ -13,10 +15,13 @@ from engine.occlusion import (
     FILLS,
     coarse,
     coarse_to_fine,
+    interpolated,
     occlude,
     occlusion,
     occlusion_fall,
     occlusion_fall_steps,
+    occlusion_likeness,
+    occlusion_likeness_steps,
     occlusion_steps,
     positions,
     spread,
@@ -337,3 +342,46 @@ def test_the_batch_is_as_large_as_the_memory_allows(tiny, monkeypatch):
     for memory, expected in ((net_module.BATCH_BYTES, 64), (10 * largest, 10), (11 * largest - 1, 10), (1, 1)):
         monkeypatch.setattr(net_module, "BATCH_BYTES", memory)
         assert Net(tiny.path).batch_size == expected
+
+
+def test_a_map_with_straight_lines_between_what_is_known():
+    known = np.full((5, 4), np.nan, np.float32)
+    known[::2, ::2] = [[0, 2], [4, 6], [8, 2]]
+    found = interpolated(known, 2)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [[0, 1, 2, 2], [2, 3, 4, 4], [4, 5, 6, 6], [6, 5, 4, 4], [8, 5, 2, 2]])
+
+
+def test_an_approximate_map_asks_where_hiding_changes_most(tiny, picture):
+    exact = occlusion(tiny, picture, 1, patch=4, stride=1)
+    steps = list(occlusion_steps(tiny, picture, 1, patch=4, stride=1, drill=0.25))
+    found = steps[-1].result
+    count = -(-exact.shape[0] // 2) * -(-exact.shape[1] // 2)
+    assert steps[-1].index == steps[-1].total == count + round(0.25 * (exact.size - count))
+    assert not np.isnan(found).any()
+    between = interpolated(exact, 2)
+    asked = np.isclose(found, exact, atol=1e-7)
+    assert asked[::2, ::2].all()
+    assert np.isclose(found, between, atol=1e-7)[~asked].all()
+    whole = softmax(tiny.scores(tiny.batch(picture)))[0, 1]
+    effect = np.abs(between - whole)
+    effect[::2, ::2] = np.nan
+    asked[::2, ::2] = False
+    assert effect[asked].min() >= np.sort(effect[~np.isnan(effect)])[-steps[-1].total + count] - 1e-6
+    np.testing.assert_array_equal(occlusion(tiny, picture, 1, patch=4, stride=1, drill=0.999999), exact)
+
+
+def test_how_near_an_approximate_map_comes(tiny, picture):
+    same = occlusion_likeness(tiny, picture, 1, patch=4, stride=2, field=1.0, drill=1.0)
+    assert same.ssim == pytest.approx(1)
+    np.testing.assert_array_equal(same.exact, same.approximate)
+    less = occlusion_likeness(tiny, picture, 1, patch=4, stride=2, field=1.0, drill=0.0)
+    assert 0 < less.ssim < 1
+    np.testing.assert_allclose(less.approximate, interpolated(less.exact, 2), atol=1e-7)
+    steps = list(occlusion_likeness_steps(tiny, picture, 1, patch=4, stride=2))
+    assert [step.result is None for step in steps] == [True] * (len(steps) - 1) + [False]
+    assert all(a.index <= b.index <= b.total for a, b in itertools.pairwise(steps))
+    with pytest.raises(ValueError, match="smaller stride"):
+        occlusion_likeness(tiny, picture, 1, patch=12, stride=4)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        occlusion(tiny, picture, 1, drill=1.5)
