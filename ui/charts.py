@@ -880,12 +880,14 @@ def lines(
     height: int = 240,
     width: int | str = "container",
     columns: int = 0,
+    label: int = 240,
     pictures: Sequence[np.ndarray] = (),
 ) -> alt.LayerChart:
     """Columns `y` over column `x` as lines with points, one colour each; a rule at `chosen`.
 
     bounds: of the y axis. name: of the selection, whose points have the x that is nearest to the click. columns: of
-    the legend, where it would be too long for one line. pictures: for each row, (H, W, 3), shown as one hovers there.
+    the legend, where it would be too long for one line. label: pixels of a name in it. pictures: for each row,
+    (H, W, 3), shown as one hovers there.
     """
     tidy = data.melt(x, list(y), var_name="curve", value_name="value").dropna()
     whole = pd.api.types.is_integer_dtype(data[x])  # counts have no halves
@@ -901,7 +903,7 @@ def lines(
             "curve:N",
             sort=list(y),
             scale=alt.Scale(domain=list(y), range=[CURVES[k % len(CURVES)] for k in range(len(y))]),
-            legend=alt.Legend(title=None, orient="top", columns=columns, labelLimit=240) if len(y) > 1 else None,
+            legend=alt.Legend(title=None, orient="top", columns=columns, labelLimit=label) if len(y) > 1 else None,
         ),
     )
     layers = [base.mark_line(), base.mark_point(filled=True, size=28)]

@@ -62,7 +62,8 @@ def opened(names: list[str]) -> list[Net]:
 
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     data = lens.pictures(net)
-    pictures = controls.number("Of them, at most", "count", 4, 1000, 32, width=140)
+    few = net.input_size[0] * net.input_size[1] > 180**2  # such networks take minutes for 32 on two cores
+    pictures = controls.number("Of them, at most", "count", 4, 1000, 12 if few else 32, width=140)
     seed = controls.number("Seed", "seed", 0, 9999, 0, width=110)
     others = alike()
     shipped = [name for name in others if (nets.SHIPPED / f"{name}.onnx").exists()]  # small ones: soon done
