@@ -22,7 +22,7 @@ from engine.step import Step, last
 from engine.weights import SUFFIXES, BadWeights
 
 STAGES = (
-    "Starting a process of its own, with PyTorch",
+    "Starting a process of its own, with PyTorch: some 10 s",
     "Reading",
     "Telling the architecture by the tensors",
     "Writing it as ONNX, and comparing the two",
@@ -96,7 +96,7 @@ def convert_steps(content: bytes, name: str, *, architecture: str = "", limits: 
 
 
 class _Converter(Examiner):
-    module, stages, room = "engine.converting", STAGES, MAX_BYTES
+    module, stages, room, start = "engine.converting", STAGES, MAX_BYTES, 180.0
 
     def _found(self, answer: dict, made: bytes, name: str, content: bytes) -> Converted | Several:
         try:
@@ -165,7 +165,7 @@ def _convert(content: bytes, head: dict, say: Callable) -> dict[str, Any]:
             r"MemoryError|not enough memory|bad_alloc|std::length_error|Failed to allocate", "\n".join(causes)
         ):
             raise MemoryError from error
-        told = re.sub(r"^T(?=h)", "t", str(error))
+        told = re.sub(r"^T(?=h)", "t", str(error).replace(", and is not opened", ""))
         raise Refused(f"{head['name']} is not opened: {told}") from error
     except (MemoryError, Refused):
         raise

@@ -199,9 +199,10 @@ class Examiner:
     once: it ends after one file. files: it may open files by their names, as weights beside the network need it.
     What else a child can do with a file is for classes that derive from this one (engine/converting.py):
     module: what it runs. stages: what it goes through. room: bytes that it may answer with, beside its lines.
+    start: seconds that it may take to load what it needs.
     """
 
-    module, stages, room = "engine.opening", STAGES, 0
+    module, stages, room, start = "engine.opening", STAGES, 0, START
 
     def __init__(self, limits: Limits | None = None, *, once: bool = False, files: bool = False):
         self.limits, self.once, self.files = limits or Limits(), once, files
@@ -289,7 +290,7 @@ class Examiner:
         self.lines = queue.Queue()
         threading.Thread(target=_listen, args=(self.process.stdout, self.lines, self.room), daemon=True).start()
         try:
-            ready = self.lines.get(timeout=START)
+            ready = self.lines.get(timeout=self.start)
         except queue.Empty:
             ready = None
         if ready is None or not ready[0].get("ready"):
