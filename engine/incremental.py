@@ -104,7 +104,8 @@ class Changed:
         wanted = dict.fromkeys([*(cut.source for cut in cuts), *rest, *plan.means.values()])
         self._base = {net.graph.input: net.normalise(self._pixels)}
         self._base |= net.activations(self._pixels, [name for name in wanted if name not in self._base])
-        self._cuts = {cut.name: _Cutter(cut, self._base[cut.source], plan.windows[cut.source]) for cut in cuts}
+        last = {name: np.ascontiguousarray(self._base[name][0].transpose(1, 2, 0)) for name in {c.source for c in cuts}}
+        self._cuts = {cut.name: _Cutter(cut, last[cut.source], plan.windows[cut.source]) for cut in cuts}
         self._sums = {name: _sums(self._base[name][0]) for name in plan.means.values()}
         shapes = [net.graph.shapes[name] for name in plan.maps]
         waiting = 4 * sum(int(np.prod(shape)) for shape in shapes)
@@ -140,7 +141,7 @@ class Changed:
             if not np.array_equal(known.take(at[-1], mode="clip"), wanted):
                 raise ValueError("A place was asked about that is none of those that were named.")
         rest = {name: self._base[name].repeat(len(places), 0) for name in (*plan.maps, *plan.means)}
-        pixels = net.normalise(patches)
+        pixels = np.ascontiguousarray(net.normalise(patches).transpose(0, 2, 3, 1))
         kind = plan.kinds[0][at[0]] * len(plan.cols) + plan.kinds[1][at[1]]
         order = np.argsort(kind, kind="stable")
         groups = np.split(order, np.nonzero(np.diff(kind[order]))[0] + 1)
@@ -161,7 +162,7 @@ class Changed:
             feed |= {cut.name: self._cuts[cut.name](rows, cols, got[cut.source]) for cut in stage.cuts}
             got.update(zip(stage.results, stage.run(feed), strict=True))
         for name in plan.maps:
-            into, part = rest[name], got[name]
+            into, part = rest[name], got[name].transpose(0, 3, 1, 2)
             height, width = part.shape[2:]
             tops, lefts = (axis.start for axis in plan.windows[name])
             for k, (i, j) in enumerate(zip(tops[rows].tolist(), lefts[cols].tolist(), strict=True)):
@@ -177,14 +178,14 @@ class Changed:
 
 
 class _Cutter:
-    """A Cut, made ready: the unchanged map with its padding, and where to cut and to put for each row and column."""
+    """A Cut, made ready: the unchanged map (H, W, C) with its padding, and where to cut and to put for each place."""
 
     def __init__(self, cut: Cut, base: np.ndarray, changed: tuple[Windows, Windows]) -> None:
-        sides = base.shape[2:]
+        sides = base.shape[:2]
         low = [max(-int(axis.start.min()), 0) for axis in cut.windows]
         high = [max(int((a.start + a.size).max()) - side, 0) for a, side in zip(cut.windows, sides, strict=True)]
-        around = ((0, 0), *zip(low, high, strict=True))
-        self._base = np.pad(base[0], around, constant_values=cut.fill) if any(low + high) else base[0]
+        around = (*zip(low, high, strict=True), (0, 0))
+        self._base = np.pad(base, around, constant_values=cut.fill) if any(low + high) else base
         self._sizes = [axis.size for axis in cut.windows]
         self._from, self._into, self._of = [], [], []
         for axis, part, more in zip(cut.windows, changed, low, strict=True):
@@ -199,11 +200,11 @@ class _Cutter:
                 kept.append([slice(*each) for each in np.stack(pair, 1).tolist()])
 
     def __call__(self, rows: list[int], cols: list[int], part: np.ndarray) -> np.ndarray:
-        """(n, C, h, w) what is needed, with the changed parts put in; all places are of one kind."""
-        out = np.empty((len(rows), len(self._base), self._sizes[0][rows[0]], self._sizes[1][cols[0]]), part.dtype)
+        """(n, h, w, C) what is needed, with the changed parts put in; all places are of one kind."""
+        out = np.empty((len(rows), self._sizes[0][rows[0]], self._sizes[1][cols[0]], part.shape[3]), part.dtype)
         for k, (i, j) in enumerate(zip(rows, cols, strict=True)):
-            out[k] = self._base[:, self._from[0][i], self._from[1][j]]
-            out[k, :, self._into[0][i], self._into[1][j]] = part[k, :, self._of[0][i], self._of[1][j]]
+            out[k] = self._base[self._from[0][i], self._from[1][j]]
+            out[k, self._into[0][i], self._into[1][j]] = part[k, self._of[0][i], self._of[1][j]]
         return out
 
 

@@ -352,13 +352,26 @@ class Net:
     def stage(
         self, nodes: Sequence[onnx.NodeProto], given: Sequence[str], results: Sequence[str]
     ) -> Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]:
-        """Some nodes of the graph, changed perhaps, as a function from the maps `given` (B, C, h, w) to `results`.
+        """Some nodes of the graph, changed perhaps, as a function from the maps `given` to `results`.
 
-        The maps may be of any size. It runs in the thread that calls it, on one core of the CPU.
+        All have their channels last, (B, h, w, C), and may be of any size: parts of maps are cut out of such ones, and
+        put in, in long pieces, and ONNX Runtime takes them as they are into its own order. It runs in the thread that
+        calls it, on one core of the CPU.
         """
+        flipped = {name: f"{name} channels first" for name in given}
+        flipped |= {name: f"{name} channels first" for name in results if len(self.graph.shapes[name]) == 4}
+        own = []
+        for node in nodes:
+            own.append(onnx.NodeProto())
+            own[-1].CopyFrom(node)
+            for names in (own[-1].input, own[-1].output):
+                names[:] = [flipped.get(name, name) for name in names]
+        turn = lambda take, make, order: onnx.helper.make_node("Transpose", [take], [make], perm=order)  # noqa: E731
+        into = [turn(name, flipped[name], (0, 3, 1, 2)) for name in given]
+        back = [turn(flipped[name], name, (0, 2, 3, 1)) for name in results if name in flipped]
         maps = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None] * 4) for name in given]
         constants = [n for n in self._model.graph.node if n.op_type == "Constant" and n.output[0] in _taken(nodes)]
-        model = self._excerpt([*constants, *nodes], maps, results)
+        model = self._excerpt([*constants, *into, *own, *back], maps, results)
         options = self.options()
         options.intra_op_num_threads = 1
         session = self._started(model.SerializeToString(), options, ["CPUExecutionProvider"])
