@@ -87,6 +87,9 @@ class Plan:
 class Changed:
     """A picture, to be asked about with a patch changed.
 
+    What it keeps in memory: the unchanged maps, once or twice, and a copy of the weights (in the Plan). A call takes
+    CACHE for each core and WHOLE on top, and what the rest of the network needs, however many places there are.
+
     share: what is computed, of the work of whole pictures; 1 where whole pictures are asked about. exact: whether the
     numbers are those of the whole picture. together: how many places may well be asked about at once.
     """
@@ -102,11 +105,12 @@ class Changed:
         rest = [*plan.maps, *plan.means]
         cuts = [cut for stage in plan.stages for cut in stage.cuts]
         wanted = dict.fromkeys([*(cut.source for cut in cuts), *rest, *plan.means.values()])
-        self._base = {net.graph.input: net.normalise(self._pixels)}
-        self._base |= net.activations(self._pixels, [name for name in wanted if name not in self._base])
-        last = {name: np.ascontiguousarray(self._base[name][0].transpose(1, 2, 0)) for name in {c.source for c in cuts}}
+        base = {net.graph.input: net.normalise(self._pixels)}
+        base |= net.activations(self._pixels, [name for name in wanted if name not in base])
+        last = {name: np.ascontiguousarray(base[name][0].transpose(1, 2, 0)) for name in {c.source for c in cuts}}
         self._cuts = {cut.name: _Cutter(cut, last[cut.source], plan.windows[cut.source]) for cut in cuts}
-        self._sums = {name: _sums(self._base[name][0]) for name in plan.means.values()}
+        self._sums = {name: _sums(base[name][0]) for name in plan.means.values()}
+        self._rest = {name: base[name] for name in rest}
         shapes = [net.graph.shapes[name] for name in plan.maps]
         waiting = 4 * sum(int(np.prod(shape)) for shape in shapes)
         behind = net.graph.needed(names, set(rest))
@@ -140,7 +144,7 @@ class Changed:
             at.append(np.searchsorted(known, wanted))
             if not np.array_equal(known.take(at[-1], mode="clip"), wanted):
                 raise ValueError("A place was asked about that is none of those that were named.")
-        rest = {name: self._base[name].repeat(len(places), 0) for name in (*plan.maps, *plan.means)}
+        rest = {name: array.repeat(len(places), 0) for name, array in self._rest.items()}
         pixels = np.ascontiguousarray(net.normalise(patches).transpose(0, 2, 3, 1))
         kind = plan.kinds[0][at[0]] * len(plan.cols) + plan.kinds[1][at[1]]
         order = np.argsort(kind, kind="stable")
@@ -174,7 +178,7 @@ class Changed:
             before = sums[tops + height, lefts + width] - sums[tops, lefts + width]
             before += sums[tops, lefts] - sums[tops + height, lefts]
             more = got[mean].reshape(before.shape) * (height * width) - before
-            rest[mean][some] += (more / np.prod(self._base[name].shape[2:])).reshape(-1, *rest[mean].shape[1:])
+            rest[mean][some] += (more / np.prod(self._net.graph.shapes[name][2:])).reshape(-1, *rest[mean].shape[1:])
 
 
 class _Cutter:

@@ -213,6 +213,7 @@ LINKS = [
     ),
     ("occlusion", {"net": "digits", "image": "digit-7", "class": "2", "patch": "9", "stride": "5", "fill": "white"}),
     ("occlusion", {"net": "digits", "patch": "9", "stride": "9", "at": "1, 2", "opacity": "0.4", "scale": "0 to 1"}),
+    ("occlusion", {"net": "digits", "patch": "9", "stride": "7", "numbers": "approximate"}),
     (
         "occlusion",
         {"net": "digits", "class": "2", "about": "margin", "against": "5", "patch": "9", "stride": "9", "fill": "blur"},
@@ -636,6 +637,7 @@ REPRODUCED = [
     ("activations", {"image": "cat"}),
     ("activations", {"net": "digits", "layer": "relu2", "image": "digit-5"}),
     ("occlusion", {"image": "coffee", "class": "church", "patch": 60, "stride": 50, "fill": "mean"}),
+    ("occlusion", {"net": "digits", "patch": 9, "stride": 7, "numbers": "approximate"}),
     (
         "occlusion",
         {"net": "digits", "about": "margin", "against": "5", "patch": 9, "stride": 9, "fill": "noise"},
@@ -677,6 +679,20 @@ REPRODUCED = [
 @pytest.mark.parametrize(("page", "link"), REPRODUCED, ids=[f"{page}-{'-'.join(link)}" for page, link in REPRODUCED])
 def test_python_and_the_command_line_give_the_numbers_of_the_page(page, link, monkeypatch, tmp_path):
     check(shown(monkeypatch, page, link), tmp_path)
+
+
+def test_occlusion_says_whether_its_numbers_are_exact(monkeypatch):
+    at = opened("occlusion", net="digits", patch=9, stride=7)
+    assert fine(at)
+    badges = [each.value for each in at.main.markdown if "-badge[" in each.value]
+    assert any(text.endswith("exact]") for text in badges), badges
+    at = opened("occlusion", net="digits", patch=9, stride=7, numbers="approximate")
+    assert fine(at)
+    badges = [each.value for each in at.main.markdown if "-badge[" in each.value]
+    assert any(re.search(r"approximate, SSIM ≈ 0\.\d\d\]$|approximate, SSIM ≈ 1\.00\]$", text) for text in badges), (
+        badges
+    )
+    assert any("structural similarity" in each.value for each in at.main.caption)
 
 
 def test_an_upload_is_reproduced_from_its_file(monkeypatch, tmp_path):

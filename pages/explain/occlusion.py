@@ -135,7 +135,8 @@ if numbers == "approximate":
     name = frame.suits(net)
     tried = net.view(samples.load(name))[0]
     asked_there = int(net.scores(net.batch(tried))[0].argmax()) if of_class else frame.aim(net, where)
-    apart = {**knobs, "stride": max(stride, -(-max(height, width) // TRIED))}
+    # A few positions are enough to compare, and three a side are the least.
+    apart = {**knobs, "stride": max(min(max(stride, -(-max(height, width) // TRIED)), (side - patch) // 2), 1)}
 
     def said_near(step, complete: bool) -> None:
         found = step.result if step else None
