@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import nets as nets_of_tests
 import pytest
 
 from engine import nets, samples
@@ -298,6 +299,45 @@ def test_a_broken_upload(visitor):
     assert re.fullmatch(r"[A-Z][^\n]*\.", alert.get_by_test_id("stMarkdownContainer").inner_text())
     me.settle()
     expect(me.chart("top_classes")).to_be_visible()
+
+
+@pytest.fixture(scope="module")
+def brought(server, browser, cold) -> str:
+    """The name of a network that a visitor has uploaded, named and saved; it says nothing of itself before that."""
+    me = Visitor(browser, server).open("/open?image=cat").settle()
+    content = nets_of_tests.tiny().SerializeToString()
+    file = {"name": "a stranger's.onnx", "mimeType": "application/octet-stream", "buffer": content}
+    me.page.locator("input[type=file]").first.set_input_files(file)
+    me.url("net=a_stranger_s")
+    me.sees(re.compile("^a_stranger_s: what it takes"))
+    me.settle()
+    me.chosen("Class names").click()
+    me.page.get_by_role("option", name="a file of names").click()
+    names = {"name": "names.txt", "mimeType": "text/plain", "buffer": b"alpha\nbeta\ngamma\ndelta\n"}
+    uploaders = me.page.locator("input[type=file]")
+    expect(uploaders).to_have_count(2)
+    uploaders.last.set_input_files(names)
+    me.sees(re.compile("^names: alpha, beta, gamma"))
+    me.button("Save and go on with it").click()
+    expect(me.chosen("Class names")).to_have_value("the file's own")
+    me.settle()
+    assert me.complaints == []
+    me.context.close()
+    return "a_stranger_s"
+
+
+def test_every_page_runs_on_a_file_that_was_brought(visitor, brought):
+    """With the first result that each shows; that no script raised is in the server's log, which its fixture reads."""
+    me = visitor()
+    for name, page in PAGES.items():
+        me.open(f"/{'' if name == 'home' else name}?net={brought}&image=cat")
+        expect(me.page.locator("h3")).to_contain_text(page.question)
+        me.settle()
+        expect(me.page.get_by_test_id("stMain").get_by_role("button", name="Cancel")).to_have_count(0)
+        expect(me.chosen("Network")).to_have_value(brought)
+        assert me.page.get_by_test_id("stException").count() == 0, name
+        said = me.page.get_by_test_id("stMain").inner_text()
+        assert not re.search("error of the app's own|Traceback|Failed · ", said), name
 
 
 @pytest.mark.parametrize("width", [390, 1024])
