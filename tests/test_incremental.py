@@ -219,6 +219,9 @@ STOPS = {
     "a mean of fewer numbers at the edge": [
         node("AveragePool", "relu1", "odd", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
     ],
+    "a last window of padding alone": [
+        node("MaxPool", "relu1", "odd", kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 1, 1], ceil_mode=1)
+    ],
     "a softmax along columns": [node("Softmax", "relu1", "odd", axis=3)],
     "a filter made of the picture": [
         node("Slice", "relu1 zero one axes", "filter"),
@@ -276,3 +279,85 @@ def test_a_network_that_nobody_uses_any_more_is_let_go(tmp_path):
     del net
     gc.collect()
     assert gone() is None
+
+
+def drawn(rng: np.random.Generator, folder) -> Net:
+    """A network of random layers, of all the kinds whose positions are treated alike, on a picture of random size."""
+    size = tuple(int(n) for n in rng.integers(40, 80, 2))
+    nodes, constants, count = [], {}, 0
+    name, channels, sides = "image", 3, list(size)
+
+    def constant(*shape: int) -> str:
+        constants[f"w{len(constants)}"] = rng.normal(0, 1 / np.sqrt(max(np.prod(shape[1:]), 1)), shape)
+        return f"w{len(constants) - 1}"
+
+    def add(op: str, inputs: str, **attributes) -> str:
+        nonlocal count
+        count += 1
+        nodes.append(node(op, inputs, f"t{count}", **attributes))
+        return f"t{count}"
+
+    def conv(name: str, channels: int, out: int, kernel: int, groups: int = 1, **attributes) -> str:
+        filters = constant(out, channels // groups, kernel, kernel)
+        return add("Conv", f"{name} {filters} {constant(out)}", group=groups, **attributes)
+
+    for _ in range(int(rng.integers(4, 9))):
+        kind = rng.choice(["conv", "strided", "dilated", "groups", "pool", "mean", "skip", "branches", "pad", "norm"])
+        if min(sides) < 12 and kind in ("strided", "dilated", "pool", "mean"):
+            kind = "skip"
+        kernel = int(rng.choice([1, 2, 3, 5]))
+        if kind == "conv":
+            pads = [int(n) for n in rng.integers(0, 3, 4)]
+            name, channels = conv(name, channels, 4, kernel, pads=pads), 4
+            sides = [side + pads[k] + pads[k + 2] - kernel + 1 for k, side in enumerate(sides)]
+        elif kind == "strided":
+            strides = [int(n) for n in rng.integers(1, 4, 2)]
+            name, channels = conv(name, channels, 4, 3, strides=strides, auto_pad="SAME_LOWER"), 4
+            sides = [-(-side // step) for side, step in zip(sides, strides, strict=True)]
+        elif kind == "dilated":
+            name, channels = conv(name, channels, 4, 3, dilations=[2, 3], pads=[2, 1, 0, 1]), 4
+            sides = [sides[0] - 2, sides[1] - 4]
+        elif kind == "groups":
+            name = conv(name, channels, channels, 3, groups=channels, pads=[1, 1, 1, 1])
+        elif kind == "pool":
+            name = add("MaxPool", name, kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1], ceil_mode=1)
+            sides = [sides[0] // 2 + 1, sides[1]]
+        elif kind == "mean":
+            name = add("AveragePool", name, kernel_shape=[2, 3], strides=[1, 2], pads=[1, 1, 0, 1], count_include_pad=1)
+            sides = [sides[0], (sides[1] - 1) // 2 + 1]
+        elif kind == "skip":
+            inner = add("Relu", conv(name, channels, channels, 3, pads=[1, 1, 1, 1]))
+            name = add("Add", f"{inner} {name}")
+        elif kind == "branches":
+            wide = conv(name, channels, 3, 5, pads=[2, 2, 2, 2])
+            name, channels = add("Concat", f"{conv(name, channels, 2, 1)} {wide} {name}", axis=1), 5 + channels
+        elif kind == "pad":
+            amounts = [0, 0, *(int(n) for n in rng.integers(0, 3, 2)), 0, 0, *(int(n) for n in rng.integers(0, 3, 2))]
+            constants[f"pads{count}"] = np.array(amounts)
+            constants[f"value{count}"] = np.array(0.7, np.float32)
+            sides = [side + amounts[2 + k] + amounts[6 + k] for k, side in enumerate(sides)]
+            name = add("Pad", f"{name} pads{count} value{count}")
+        else:
+            numbers = [constant(channels) for _ in range(3)]
+            constants[f"v{count}"] = rng.uniform(0.5, 2, channels)
+            name = add("BatchNormalization", f"{name} {' '.join(numbers)} v{count}")
+        if rng.random() < 0.5:
+            name = add(str(rng.choice(["Relu", "LeakyRelu", "Sigmoid"])), name)
+    nodes += [node("GlobalAveragePool", name, "mean"), node("Flatten", "mean", "flat")]
+    nodes.append(node("Gemm", f"flat {constant(channels, 4)}", "logits"))
+    constants = {
+        key: value if value.dtype == np.int64 else value.astype(np.float32) for key, value in constants.items()
+    }
+    about = nets.Metadata(labels=nets.LABELS, input_size=size, mean=nets.MEAN, std=nets.STD)
+    return nets.save(nets.model(nodes, constants, shape=("batch", 3, *size), about=about), folder / "net.onnx")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_networks_and_patches_drawn_at_random(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    net = drawn(rng, tmp_path)
+    size = tuple(int(min(np.exp(rng.uniform(0, np.log(65))), side)) for side in net.input_size)
+    assert plan(net, size).means.keys() == {"mean"}
+    found, wanted, effect = both(net, size)
+    scale = np.abs(wanted).max()
+    np.testing.assert_allclose(found, wanted, atol=min(1e-5 * scale, max(0.1 * effect, 1e-6 * scale)))
