@@ -163,15 +163,46 @@ def _inferred(
     model: onnx.ModelProto, name: str, input_shape: tuple[int, ...]
 ) -> tuple[dict[str, tuple[int, ...]], set[str]]:
     """The shapes of all tensors as far as they can be inferred, and which hold floating-point numbers."""
-    # data_prop follows shapes through Shape, Gather and Concat: older exporters compute a Reshape's target that way.
-    inferred = onnx.shape_inference.infer_shapes(skeleton(model, input_shape), data_prop=True).graph
-    shapes: dict[str, tuple[int, ...]] = {name: tuple(input_shape)}
-    floats = {name}
-    for value in [*inferred.value_info, *inferred.output]:
-        kind = value.type.tensor_type
-        if kind.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE):
-            floats.add(value.name)
-        dims = tuple(d.dim_value for d in kind.shape.dim)
-        if kind.HasField("shape") and all(d > 0 for d in dims):
-            shapes[value.name] = dims
-    return shapes, floats
+    bones = skeleton(model, input_shape)
+    while True:
+        # data_prop follows Shape, Gather and Concat: older exporters compute a Reshape's target that way.
+        inferred = onnx.shape_inference.infer_shapes(bones, data_prop=True).graph
+        shapes: dict[str, tuple[int, ...]] = {name: tuple(input_shape)}
+        floats = {name}
+        for value in [*inferred.value_info, *inferred.output]:
+            kind = value.type.tensor_type
+            if kind.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE):
+                floats.add(value.name)
+            dims = tuple(d.dim_value for d in kind.shape.dim)
+            if kind.HasField("shape") and all(d > 0 for d in dims):
+                shapes[value.name] = dims
+        if not any(_one_less(node, shapes) for node in bones.graph.node):
+            return shapes, floats
+
+
+def _one_less(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a pool was found to have a last window of padding alone, and is changed into one that has none.
+
+    Where ceil_mode is set, onnx's inference counts such a window; ONNX Runtime and PyTorch do not compute it.
+    """
+    attributes = {a.name: a for a in node.attribute}
+    before, after = (shapes.get(names[0], ()) if names else () for names in (node.input, node.output))
+    if "Pool" not in node.op_type or "ceil_mode" not in attributes or not attributes["ceil_mode"].i or not after:
+        return False
+    sides, count = before[2:], len(before) - 2
+    begin = list(attributes["pads"].ints)[:count] if "pads" in attributes else [0] * count
+    strides = list(attributes["strides"].ints) if "strides" in attributes else [1] * count
+    beyond = [(n - 1) * s >= side + b for n, s, side, b in zip(after[2:], strides, sides, begin, strict=True)]
+    if not any(beyond):
+        return False
+    end = list(attributes["pads"].ints)[count:] if "pads" in attributes else [0] * count
+    kernel = list(attributes["kernel_shape"].ints)
+    spread = list(attributes["dilations"].ints) if "dilations" in attributes else [1] * count
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, spread, strict=True)]
+    for k, far in enumerate(beyond):
+        if not far:  # the padding behind that gives as many windows without rounding up; elsewhere rounding is one more
+            end[k] = (after[2 + k] - 1) * strides[k] + spans[k] - sides[k] - begin[k]
+    kept = [a for a in node.attribute if a.name not in ("pads", "ceil_mode", "auto_pad")]
+    del node.attribute[:]
+    node.attribute.extend([*kept, onnx.helper.make_attribute("pads", [*begin, *end])])
+    return True

@@ -91,9 +91,6 @@ def _sliding(graph: Graph, node: Node) -> tuple[Sight, Sight] | None:
     sides, out = (graph.shapes[name][2:] for name in (node.inputs[0], node.outputs[0]))
     padding = pads(node.attributes, kernel, sides)
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    starts = [((n - 1) * step, side + b) for n, step, side, b in zip(out, strides, sides, padding[:2], strict=True)]
-    if node.attributes.get("ceil_mode", 0) and any(last >= end for last, end in starts):
-        return None  # a last window of padding alone: onnx counts it, ONNX Runtime does not
     if node.op == "AveragePool":
         if any(padding) and not node.attributes.get("count_include_pad", 0):
             return None  # the mean of fewer numbers at the edge

@@ -199,3 +199,29 @@ def test_the_skeleton_leaves_the_model_alone_and_the_large_weights_behind():
     assert made.SerializeToString() == before
     assert {t.name for t in bones.graph.initializer} == {"b1", "b2", "w3", "b3"}  # 64 numbers at most
     assert [d.dim_value for d in bones.graph.input[-1].type.tensor_type.shape.dim] == list(SHAPE)
+
+
+@pytest.mark.parametrize("size", [(20, 21), (21, 22), (22, 23), (23, 24)])
+@pytest.mark.parametrize(
+    ("kernel", "strides", "pads"),
+    [
+        ([2, 2], [2, 2], [0, 0, 1, 1]),  # on an even side the last window would be padding alone
+        ([3, 3], [2, 2], [1, 1, 1, 1]),
+        ([3, 2], [2, 3], [1, 0, 1, 1]),
+        ([2, 2], [3, 3], [0, 0, 0, 0]),
+    ],
+)
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_pools_that_round_up_have_the_shape_that_onnx_runtime_gives_them(op, kernel, strides, pads, size, tmp_path):
+    nodes = [
+        node(op, "image", "pool", kernel_shape=kernel, strides=strides, pads=pads, ceil_mode=1),
+        node("Relu", "pool", "relu"),
+        node("GlobalAveragePool", "relu", "mean"),
+        node("Flatten", "mean", "flat"),
+        node("Gemm", "flat w", "logits"),
+    ]
+    about = nets.Metadata(labels=nets.LABELS, input_size=size, mean=nets.MEAN, std=nets.STD)
+    made = nets.model(nodes, {"w": np.ones((3, 4), np.float32)}, shape=("batch", 3, *size), about=about)
+    net = nets.save(made, tmp_path / "net.onnx")
+    found = net.activations(np.zeros((1, 3, *size), np.float32), ["pool", "relu"])
+    assert {name: net.graph.shapes[name] for name in found} == {name: array.shape for name, array in found.items()}

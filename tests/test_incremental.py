@@ -219,9 +219,6 @@ STOPS = {
     "a mean of fewer numbers at the edge": [
         node("AveragePool", "relu1", "odd", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
     ],
-    "a last window of padding alone": [
-        node("MaxPool", "relu1", "odd", kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 1, 1], ceil_mode=1)
-    ],
     "a softmax along columns": [node("Softmax", "relu1", "odd", axis=3)],
     "a filter made of the picture": [
         node("Slice", "relu1 zero one axes", "filter"),
@@ -320,8 +317,8 @@ def drawn(rng: np.random.Generator, folder) -> Net:
         elif kind == "groups":
             name = conv(name, channels, channels, 3, groups=channels, pads=[1, 1, 1, 1])
         elif kind == "pool":
-            name = add("MaxPool", name, kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1], ceil_mode=1)
-            sides = [sides[0] // 2 + 1, sides[1]]
+            name = add("MaxPool", name, kernel_shape=[3, 2], strides=[2, 3], pads=[1, 0, 1, 1], ceil_mode=1)
+            sides = [sides[0] // 2, sides[1] // 3]
         elif kind == "mean":
             name = add("AveragePool", name, kernel_shape=[2, 3], strides=[1, 2], pads=[1, 1, 0, 1], count_include_pad=1)
             sides = [sides[0], (sides[1] - 1) // 2 + 1]
