@@ -15,6 +15,7 @@ All numbers are those of the whole picture, but for their last digits; unless a 
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -226,6 +227,7 @@ def _cores() -> int:
 # What can be asked ----------------------------------------------------------------------------------------------------
 
 _known: WeakKeyDictionary[Net, OrderedDict] = WeakKeyDictionary()  # sessions take a moment to make
+_lock = threading.Lock()
 
 
 def changed(
@@ -255,13 +257,15 @@ def changed(
     if any(p[0] < 0 or p[-1] > side - s for p, s, side in zip(places, size, sides, strict=True)):
         raise ValueError("A patch lies within the picture.")
     key = (tuple(names), size, *(p.tobytes() for p in places), field)
-    plans = _known.setdefault(net, OrderedDict())
-    if key not in plans:
-        plans[key] = planned(net, names, size, *places, field=field)
-        while len(plans) > PLANS:
-            plans.popitem(last=False)
-    plans.move_to_end(key)
-    return Changed(net, image, names, plans[key], field)
+    with _lock:
+        plans = _known.setdefault(net, OrderedDict())
+        if key not in plans:
+            plans[key] = planned(net, names, size, *places, field=field)
+            while len(plans) > PLANS:
+                plans.popitem(last=False)
+        plans.move_to_end(key)
+        plan = plans[key]
+    return Changed(net, image, names, plan, field)
 
 
 # The plan -------------------------------------------------------------------------------------------------------------
