@@ -10,6 +10,8 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -56,7 +58,7 @@ def certificate(net: Net, image: np.ndarray) -> pd.DataFrame:
     compared, by both engines.
     Columns: kind ("tensor" or "gradient"), name, op, shape, largest (of ONNX Runtime's values, absolute), difference
     (largest absolute), relative (difference / largest).
-    Raises NoGradient where the graph has an op without a twin.
+    Raises NoGradient where the graph has an op without a twin, or the Twin fails at it.
     """
     import torch
 
@@ -66,7 +68,7 @@ def certificate(net: Net, image: np.ndarray) -> pd.DataFrame:
     compared = net.graph.from_input & net.graph.floats
     names = [name for node in net.graph.nodes for name in node.outputs if name in compared]
     theirs = net.activations(x, names)
-    with torch.no_grad():
+    with torch.no_grad(), _said(net):
         ours = {name: tensor.numpy() for name, tensor in twin(torch.from_numpy(x), names).items()}
     rows = []
     for name in names:
@@ -76,8 +78,24 @@ def certificate(net: Net, image: np.ndarray) -> pd.DataFrame:
         op = net.graph.producer(name).op
         shape = "×".join(map(str, a.shape[1:]))
         rows.append(("tensor", name, op, shape, largest, difference, _relative(difference, largest)))
-    rows += _gradient_rows(net, x)
+    with _said(net):
+        rows += _gradient_rows(net, x)
     return pd.DataFrame(rows, columns=["kind", "name", "op", "shape", "largest", "difference", "relative"])
+
+
+@contextmanager
+def _said(net: Net) -> Iterator[None]:
+    """What torch says of shapes that ONNX Runtime takes, as NoGradient."""
+    from engine.twin import NoGradient
+
+    try:
+        yield
+    except NoGradient:
+        raise
+    except (RuntimeError, IndexError, ValueError) as error:
+        log.warning("the twin of %s fails", net.name, exc_info=True)
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise NoGradient(f"The twin cannot compute this graph: {said}") from error
 
 
 def _relative(difference: float, largest: float) -> float:
@@ -135,10 +153,6 @@ def certify(net: Net, image: np.ndarray) -> Certificate:
         return verdict(certificate(net, image))
     except NoGradient as error:
         return Certificate(float("nan"), float("nan"), 0, str(error), _versions())
-    except (RuntimeError, IndexError, ValueError) as error:  # torch's words for shapes that ONNX Runtime takes
-        log.warning("the twin of %s fails", net.name, exc_info=True)
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        return Certificate(float("nan"), float("nan"), 0, f"The twin cannot compute this graph: {said}", _versions())
 
 
 def verdict(table: pd.DataFrame) -> Certificate:

@@ -273,3 +273,14 @@ def test_networks_that_ship_pass(picture):
         noise = np.random.default_rng(0).random((*net.input_size, net.channels), np.float32)
         result = certify(net, noise)
         assert result.passed, (path.name, result.reason)
+
+
+def test_what_torch_says_of_a_graph_is_a_reason(tiny, picture, monkeypatch):
+    def fails(*given, **knobs):
+        raise RuntimeError("shapes do not match\nand a stack of C++")
+
+    monkeypatch.setitem(tiny.__dict__, "twin", fails)
+    said = "The twin cannot compute this graph: shapes do not match"
+    with pytest.raises(NoGradient, match=f"^{said}$"):
+        certificate(tiny, picture)
+    assert certify(tiny, picture).reason == said
