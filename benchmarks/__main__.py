@@ -79,7 +79,7 @@ def _occlusion(names: list[str], patches: tuple[int, ...], folder: Path, rounds:
     head = ["network", "patch", "by parts", "whole pictures (batch)", "Captum (its best batch)", "over whole pictures"]
     head += ["bound", "share of it", "over Captum", "largest difference", "memory on top"]
     click.echo(table(head, []))
-    shares, over, best = {}, {}, {}
+    shares, over, best, pairs = {}, {}, {}, {}
     for name in names:
         pair = networks.pair(name, folder)
         for patch in patches:
@@ -103,10 +103,8 @@ def _occlusion(names: list[str], patches: tuple[int, ...], folder: Path, rounds:
                 f"{found.bytes / 2**20:.0f} MB",
             )
             click.echo(table(head, [row]).splitlines()[-1])  # each as it comes
-        if name == occlusion.MAIN[0]:
-            nearly = list(occlusion.approximate(pair, rounds, best[name]))
         if name in occlusion.MAIN:
-            shares[f"{name} took"] = occlusion.profile(pair)
+            pairs[name] = pair
     main = [name for name in occlusion.MAIN if name in over]
     if main == list(occlusion.MAIN):
         said = ", ".join(f"{name} {shares[name]:.0%}" for name in main)
@@ -114,13 +112,13 @@ def _occlusion(names: list[str], patches: tuple[int, ...], folder: Path, rounds:
         mean = occlusion.mean([over[name] for name in main])
         click.echo(f"Over Captum, geometric mean of these: **{mean:.2f}×** (goal {occlusion.CAPTUM_GOAL:g}×).\n")
     for name in main:
-        spent = ", ".join(f"{what} {value:.2f} ms" for what, value in shares[f"{name} took"].items())
+        spent = ", ".join(f"{what} {value:.2f} ms" for what, value in occlusion.profile(pairs[name]).items())
         click.echo(f"A position of {name} on one core: {spent}.")
     if main[:1] == [occlusion.MAIN[0]]:
         click.echo(f"\nApproximate, {main[0]}, patch {occlusion.MAIN_PATCH} (goal {occlusion.APPROXIMATE_GOAL:g}×):\n")
         rows = [
             (f"{share:g}", f"{drill:g}", f"{ssim:.3f}", f"**{statistics.median(ratios):.1f}×**")
-            for share, drill, ssim, ratios in nearly
+            for share, drill, ssim, ratios in occlusion.approximate(pairs[main[0]], rounds, best[main[0]])
         ]
         click.echo(table(["field", "drill", "SSIM to the exact map", "over Captum"], rows) + "\n")
 

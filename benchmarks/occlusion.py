@@ -2,9 +2,10 @@
 
 The same weights, picture, patch and fill, and the logit of one class. Captum is given the normalised picture, so that
 the network is all it computes, and the number of patches per forward pass (`perturbations_per_eval`) at which it is
-fastest here. What takes long for whole pictures is timed at every third position of each axis: their time per position
-is the same whichever these are, and with strides up to 32 so are the kinds of places. Before anything is timed, the
-three maps are compared.
+fastest here. Whole pictures take the same time whatever the patch and the place, so both are timed at every third
+position of each axis, and Captum, whose stride may not be larger than its patch, with the largest patch. Before
+anything is timed, Captum's map and ours are compared at that patch and stride, and all logits by parts with those of
+whole pictures at each patch.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Raced:
 
     bound: work of a whole picture over that of the windows, in multiplications, where each map has windows of one size.
     off: largest difference of all logits by parts from those of whole pictures, of the largest logit.
-    captum: largest difference of the two maps, of their range. bytes: what a run of ours by parts took on top.
+    bytes: what a run of ours by parts took on top.
     """
 
     parts: list[float]
@@ -58,7 +59,6 @@ class Raced:
     positions: int
     bound: float
     off: float
-    apart: float
     bytes: int
 
     def over(self, other: str) -> list[float]:
@@ -188,23 +188,23 @@ class Memory:
 
 
 def compare(pair: Pair, patch: int, rounds: int, captum_batch: int = 0) -> Raced:
-    """Everything that the table shows of one network and patch. captum_batch: 0 to find the best.
+    """Everything that the table shows of one network and patch. captum_batch: 0 to find the best, and compare maps.
 
     Raises AssertionError where the maps differ.
     """
-    case, coarse = Case(pair, patch), STRIDE * COARSER
+    case, coarse, theirs = Case(pair, patch), STRIDE * COARSER, Case(pair, max(PATCHES))
     if not captum_batch:
-        case.theirs(2 * coarse, max(SIZES))  # warm
-        took = {size: min(seconds(lambda s=size: case.theirs(2 * coarse, s)) for _ in range(2)) for size in SIZES}
+        theirs.theirs(max(PATCHES), max(SIZES))  # warm
+        took = {s: min(seconds(lambda s=s: theirs.theirs(max(PATCHES), s)) for _ in range(2)) for s in SIZES}
         captum_batch = min(took, key=took.get)
-    apart = case.agreement(coarse, captum_batch)
-    assert apart <= AGREEMENT, f"{pair.name}: the maps differ by {apart:.1e} of their range"
+        apart = theirs.agreement(coarse, captum_batch)
+        assert apart <= AGREEMENT, f"{pair.name}: the maps differ by {apart:.1e} of their range"
     with Memory() as memory:
         case.ours(STRIDE)
     calls: list[tuple[Callable, int]] = [
         (lambda: case.ours(STRIDE), case.count(STRIDE)),
         (lambda: case.whole(coarse), case.count(coarse)),
-        (lambda: case.theirs(coarse, captum_batch), case.count(coarse)),
+        (lambda: theirs.theirs(coarse, captum_batch), theirs.count(coarse)),
     ]
     found: list[list[float]] = [[], [], []]
     for number in range(rounds):
@@ -218,14 +218,13 @@ def compare(pair: Pair, patch: int, rounds: int, captum_batch: int = 0) -> Raced
         positions=case.count(STRIDE),
         bound=bound(pair.net, patch),
         off=case.off(),
-        apart=apart,
         bytes=memory.bytes,
     )
 
 
 def approximate(pair: Pair, rounds: int, captum_batch: int) -> Iterator[tuple[float, float, float, list[float]]]:
     """For each of APPROXIMATE: field, drill, SSIM to the exact map, and how many times faster than Captum by round."""
-    case, coarse = Case(pair, MAIN_PATCH), STRIDE * COARSER
+    case, coarse, theirs = Case(pair, MAIN_PATCH), STRIDE * COARSER, Case(pair, max(PATCHES))
     target = class_score(pair.net, case.class_index)
     for share, drill in APPROXIMATE:
         knobs = {"field": share, "drill": drill}
@@ -235,7 +234,7 @@ def approximate(pair: Pair, rounds: int, captum_batch: int) -> Iterator[tuple[fl
         ratios = []
         for _ in range(rounds):
             ours = seconds(lambda k=knobs: case.ours(STRIDE, **k)) / case.count(STRIDE)
-            ratios.append(seconds(lambda: case.theirs(coarse, captum_batch)) / case.count(coarse) / ours)
+            ratios.append(seconds(lambda: theirs.theirs(coarse, captum_batch)) / theirs.count(coarse) / ours)
         yield share, drill, near.ssim, ratios
 
 

@@ -36,6 +36,7 @@ WORTH = 0.9  # of the full pass: what should take more than this share of it is 
 CACHE = 2**22  # bytes that a part's tensors may take, so that they stay near the core
 TOGETHER = 16  # places at most that go through a layer at once
 WHOLE = 64 * 2**20  # bytes of whole maps that wait for the rest of the network
+AT_A_TIME = 1e11, 128  # what is asked about in one call: as costs are counted, about half a second; and places at most
 
 # What things cost, in multiplications with addition. Only their ratios matter, and not much: measured on two cores with
 # AVX-512, of which each did 90 billion a second in ONNX Runtime's convolutions.
@@ -70,7 +71,7 @@ class Plan:
 
     kinds: of each row and of each column, places of one kind have windows of one size. windows: by tensor. maps: those
     that the rest of the network takes whole. means: those of which it takes the mean over all positions, by the name of
-    that mean. part: bytes that one place's parts take. share: what is to be computed, of the work of whole pictures.
+    that mean. part: bytes that one place's parts take. cost: of one place. share: that, of the cost of a whole picture.
     """
 
     size: tuple[int, int]
@@ -82,6 +83,7 @@ class Plan:
     maps: tuple[str, ...]
     means: Mapping[str, str]
     part: int
+    cost: float
     share: float
 
 
@@ -116,7 +118,8 @@ class Changed:
         waiting = 4 * sum(int(np.prod(shape)) for shape in shapes)
         behind = net.graph.needed(names, set(rest))
         widest = max((int(np.prod(net.graph.shapes.get(name, ()))) for n in behind for name in n.outputs), default=1)
-        self.together = int(np.clip(min(WHOLE // max(waiting, 1), BATCH_BYTES // (4 * widest)), 1, 64))
+        room = min(WHOLE // max(waiting, 1), BATCH_BYTES // (4 * widest))
+        self.together = int(np.clip(min(room, AT_A_TIME[0] / plan.cost), 1, AT_A_TIME[1]))
         self._at_once = int(np.clip(CACHE // plan.part, 1, TOGETHER))
 
     def __call__(self, places: np.ndarray, patches: np.ndarray) -> dict[str, np.ndarray]:
@@ -304,7 +307,8 @@ def planned(
     end, share = _end(net, names, nodes, layers, costs)
     if not end or share > WORTH:
         return None
-    return _built(net, names, nodes, layers[:end], Plan(size, rows, cols, kinds, windows, (), (), {}, 1, share))
+    plan = Plan(size, rows, cols, kinds, windows, (), (), {}, 1, share * sum(costs.values()), share)
+    return _built(net, names, nodes, layers[:end], plan)
 
 
 @dataclass(frozen=True)
