@@ -149,8 +149,8 @@ def occlusion_likeness(
     image: np.ndarray,
     target: Target | int,
     *,
-    patch: int = 16,
-    stride: int = 8,
+    patch: int = 0,
+    stride: int = 0,
     fill: str = "grey",
     seed: int = 0,
     field: float = 0.5,
@@ -158,8 +158,8 @@ def occlusion_likeness(
 ) -> Likeness:
     """How near the map of `occlusion` with these knobs comes to the exact one, on a picture to try it on.
 
-    As in `occlusion`. Returns Likeness. Raises UnknownClass, ValueError, also where a map has less than 3 positions a
-    side.
+    As in `occlusion`; for patch and stride 0 as in `occlusion_fall`.
+    Returns Likeness. Raises UnknownClass, ValueError, also where a map has less than 3 positions a side.
     """
     return last(occlusion_likeness_steps(**locals()))
 
@@ -169,14 +169,15 @@ def occlusion_likeness_steps(
     image: np.ndarray,
     target: Target | int,
     *,
-    patch: int = 16,
-    stride: int = 8,
+    patch: int = 0,
+    stride: int = 0,
     fill: str = "grey",
     seed: int = 0,
     field: float = 0.5,
     drill: float = 0.25,
 ) -> Iterator[Step]:
     """`occlusion_likeness`, the exact map and then the other; its result is None before the end."""
+    patch, stride = _sizes(image, patch, stride)
     knobs = {"patch": patch, "stride": stride, "fill": fill, "seed": seed}
     smallest = min(len(positions(side, patch, stride)) for side in image.shape[:2])
     if smallest < 3:
@@ -228,11 +229,16 @@ def occlusion_fall_steps(
 ) -> Iterator[Step]:
     """`occlusion_fall`, a Step per batch: pixels that no patch has covered yet are 0."""
     target = asked(net, target, class_probability)
-    patch = patch or max(2, min(image.shape[:2]) // 8)
-    stride = stride or max(1, patch // 2)
+    patch, stride = _sizes(image, patch, stride)
     whole = float(measure(net, net.batch(image), target)[0])
     for step in occlusion_steps(net, image, target, patch=patch, stride=stride, fill=fill, seed=seed):
         yield Step(step.index, step.total, spread(whole - step.result, image.shape[:2], patch, stride))
+
+
+def _sizes(image: np.ndarray, patch: int, stride: int) -> tuple[int, int]:
+    """Those given, and for 0 an eighth of the picture's shorter side, and half of the patch."""
+    patch = patch or max(2, min(image.shape[:2]) // 8)
+    return patch, stride or max(1, patch // 2)
 
 
 def spread(values: np.ndarray, size: tuple[int, int], patch: int, stride: int) -> np.ndarray:

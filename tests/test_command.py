@@ -185,7 +185,7 @@ def test_occlusion_and_its_knobs(method, tiny, view, tmp_path):
     expected = occlusion.occlusion(tiny, view, 2, patch=5, stride=2, fill="white")
     np.testing.assert_array_equal(numbers["occlusion"], expected)
     assert record["function"] == "engine.occlusion.occlusion"
-    assert record["knobs"] == {"patch": 5, "stride": 2, "fill": "white", "seed": 0}
+    assert record["knobs"] == {"patch": 5, "stride": 2, "fill": "white", "seed": 0, "field": 1.0, "drill": 1.0}
     assert record["class"] == {"index": 2, "label": "parachute"}
     assert record["net"] == {"name": "tiny", "sha256": tiny.sha256, "output": "logits"}
     assert record["image"]["sha256"] == hashlib.sha256((tmp_path / "picture.png").read_bytes()).hexdigest()
