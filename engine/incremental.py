@@ -235,7 +235,7 @@ _lock = threading.Lock()
 
 def changed(
     net: Net,
-    image: np.ndarray,
+    original: np.ndarray,
     names: Sequence[str],
     size: tuple[int, int],
     *,
@@ -245,7 +245,7 @@ def changed(
 ) -> Changed:
     """A picture, to be asked about with a patch changed: by parts where that is less work, whole otherwise.
 
-    image: (H, W, C) pixels of the net's own size. names: of the tensors that are wanted. size: (h, w) of the patch.
+    original: (H, W, C) pixels of the net's own size. names: of the tensors that are wanted. size: (h, w) of the patch.
     rows, cols: where it may begin; by default anywhere. field: of a map's side that a window may be at most; below 1
     the numbers are approximate. Raises ValueError, UnknownLayer.
     """
@@ -268,7 +268,7 @@ def changed(
                 plans.popitem(last=False)
         plans.move_to_end(key)
         plan = plans[key]
-    return Changed(net, image, names, plan, field)
+    return Changed(net, original, names, plan, field)
 
 
 # The plan -------------------------------------------------------------------------------------------------------------

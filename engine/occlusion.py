@@ -6,7 +6,6 @@ number itself, not its fall, so that it can be read without a reference: low is 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from skimage.metrics import structural_similarity
 from engine.evidence import Evidence
 from engine.fill import FILLS as FILLS
 from engine.fill import blank
-from engine.incremental import changed
+from engine.incremental import Changed, changed
 from engine.net import Net
 from engine.step import Step, last
 from engine.target import Target, asked, class_probability, measure
@@ -83,12 +82,9 @@ def occlusion_steps(
     if not 0 <= drill <= 1:
         raise ValueError("The share of positions to be visited is between 0 and 1.")
     target = asked(net, target, class_probability)
-    sides = image.shape[:2]
-    starts = [positions(side, patch, stride) for side in sides]
-    size = tuple(min(patch, side) for side in sides)
-    corners = [[min(start, side - s) for start in of] for of, side, s in zip(starts, sides, size, strict=True)]
+    ask, starts, corners = _asking(net, image, target, patch, stride, field)
+    size = tuple(min(patch, side) for side in image.shape[:2])
     empty = blank(image, fill, seed=seed)
-    ask = changed(net, image, target.names, size, rows=corners[0], cols=corners[1], field=field)
     values = np.full((len(starts[0]), len(starts[1])), np.nan, np.float32)
     order = coarse_to_fine(*values.shape)
     step = DRILL if drill < 1 else 1
@@ -125,6 +121,19 @@ def occlusion_steps(
     yield Step(total, total, np.where(np.isnan(values), between, values))
 
 
+def _asking(
+    net: Net, image: np.ndarray, target: Target, patch: int, stride: int, field: float
+) -> tuple[Changed, list[list[int]], list[list[int]]]:
+    """What is asked with a patch changed; where patches start, by rows and by columns; and where they do within the
+    picture, from which they may not stick out there."""
+    sides = image.shape[:2]
+    starts = [positions(side, patch, stride) for side in sides]
+    size = tuple(min(patch, side) for side in sides)
+    corners = [[min(start, side - s) for start in of] for of, side, s in zip(starts, sides, size, strict=True)]
+    ask = changed(net, image, target.names, size, rows=corners[0], cols=corners[1], field=field)
+    return ask, starts, corners
+
+
 def interpolated(values: np.ndarray, step: int) -> np.ndarray:
     """A map of which every step-th position of each axis is known, with straight lines between them."""
     rows, cols = (np.arange(n) for n in values.shape)
@@ -135,13 +144,14 @@ def interpolated(values: np.ndarray, step: int) -> np.ndarray:
 @dataclass(frozen=True)
 class Likeness:
     """How near an approximate map comes. ssim: structural similarity to the exact one (Wang et al. 2004, with windows
-    of 7 positions), 1 where they are the same. exact, approximate: (rows, cols) the two maps. faster: how many times.
+    of 7 positions), 1 where they are the same. exact, approximate: (rows, cols) the two maps. work: what the other one
+    takes to compute, as a share of what the exact one does.
     """
 
     ssim: float
     exact: np.ndarray
     approximate: np.ndarray
-    faster: float
+    work: float
 
 
 def occlusion_likeness(
@@ -177,25 +187,24 @@ def occlusion_likeness_steps(
     drill: float = 0.25,
 ) -> Iterator[Step]:
     """`occlusion_likeness`, the exact map and then the other; its result is None before the end."""
-    patch, stride = _sizes(image, patch, stride)
+    target, (patch, stride) = asked(net, target, class_probability), _sizes(image, patch, stride)
     knobs = {"patch": patch, "stride": stride, "fill": fill, "seed": seed}
     smallest = min(len(positions(side, patch, stride)) for side in image.shape[:2])
     if smallest < 3:
         raise ValueError("The two maps cannot be compared with less than 3 positions a side: take a smaller stride.")
-    maps, seconds = [], []
+    maps, work = [], []
     count = len(positions(image.shape[0], patch, stride)) * len(positions(image.shape[1], patch, stride))
     for number, more in enumerate(({}, {"field": field, "drill": drill})):
-        begin = time.perf_counter()
         for step in occlusion_steps(net, image, target, **knobs, **more):
             found = step.result
             if step.index < step.total or number == 0:
                 yield Step(number * count + step.index * count // step.total, 2 * count, None)
         maps.append(found)
-        seconds.append(time.perf_counter() - begin)
+        work.append(step.total * _asking(net, image, target, patch, stride, more.get("field", 1.0))[0].share)
     exact, other = maps
     side = min(7, smallest - 1 + smallest % 2)
     ssim = structural_similarity(exact, other, win_size=side, data_range=max(float(np.ptp(exact)), 1e-12))
-    yield Step(2 * count, 2 * count, Likeness(float(ssim), exact, other, seconds[0] / seconds[1]))
+    yield Step(2 * count, 2 * count, Likeness(float(ssim), exact, other, work[1] / work[0]))
 
 
 def occlusion_fall(

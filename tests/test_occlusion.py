@@ -375,8 +375,12 @@ def test_how_near_an_approximate_map_comes(tiny, picture):
     same = occlusion_likeness(tiny, picture, 1, patch=4, stride=2, field=1.0, drill=1.0)
     assert same.ssim == pytest.approx(1)
     np.testing.assert_array_equal(same.exact, same.approximate)
+    assert same.work == 1
     less = occlusion_likeness(tiny, picture, 1, patch=4, stride=2, field=1.0, drill=0.0)
     assert 0 < less.ssim < 1
+    assert less.work == pytest.approx(
+        len(range(0, less.exact.shape[0], 2)) * len(range(0, less.exact.shape[1], 2)) / less.exact.size
+    )
     np.testing.assert_allclose(less.approximate, interpolated(less.exact, 2), atol=1e-7)
     steps = list(occlusion_likeness_steps(tiny, picture, 1, patch=4, stride=2))
     assert [step.result is None for step in steps] == [True] * (len(steps) - 1) + [False]

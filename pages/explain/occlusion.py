@@ -145,8 +145,8 @@ if numbers == "approximate":
             st.badge(f"approximate, SSIM ≈ {found.ssim:.2f}", icon=":material/speed:", color="orange")
             st.caption(
                 f"On the sample “{name}”, at {places} positions, a map like this "
-                f"one has a structural similarity to the exact one of {found.ssim:.3f} (1: the same), and it took "
-                f"{1 / found.faster:.0%} of its time."
+                f"one has a structural similarity to the exact one of {found.ssim:.3f} (1: the same), and takes "
+                f"{found.work:.0%} of the work."
             )
         else:
             st.badge("approximate", icon=":material/speed:", color="orange")
