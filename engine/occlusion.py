@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from skimage.metrics import structural_similarity
 
 from engine.evidence import Evidence
 from engine.fill import FILLS as FILLS
@@ -187,6 +186,8 @@ def occlusion_likeness_steps(
     drill: float = 0.25,
 ) -> Iterator[Step]:
     """`occlusion_likeness`, the exact map and then the other; its result is None before the end."""
+    from skimage.metrics import structural_similarity  # which the page needs for approximate maps only
+
     target, (patch, stride) = asked(net, target, class_probability), _sizes(image, patch, stride)
     knobs = {"patch": patch, "stride": stride, "fill": fill, "seed": seed}
     smallest = min(len(positions(side, patch, stride)) for side in image.shape[:2])
