@@ -114,12 +114,15 @@ class Case:
         return found[0, 0].numpy()
 
     def agreement(self, stride: int, size: int) -> float:
-        """The largest difference of the two results, of their range; ours averaged as Captum averages."""
+        """The largest difference of the two results, of their range; ours averaged as Captum averages.
+
+        Of a tenth of the logit, where that is more: the scores of random networks hardly change.
+        """
         with torch.inference_mode():
             whole = float(self.module(self.input)[0, self.class_index])
         fall = occlusion.spread(whole - self.ours(stride), self.image.shape[:2], self.patch, stride)
         theirs = self.theirs(stride, size)
-        return float(np.abs(fall - theirs).max() / np.ptp(theirs))
+        return float(np.abs(fall - theirs).max() / max(np.ptp(theirs), abs(whole) / 10))
 
     def off(self) -> float:
         """All logits at all positions of a coarse grid, by parts and whole."""
