@@ -46,8 +46,11 @@ FULL = ("alexnet", "vgg", "vit", "maxvit", "inception", "swin")  # others' begin
 LARGEST = 2**31 - 2**20  # bytes that one protobuf can hold
 
 
-def built(name: str) -> torch.nn.Module:
-    """torchvision's network with random weights, and normalisations that change what goes through them."""
+def built(name: str, spread: float = 4.0) -> torch.nn.Module:
+    """torchvision's network with random weights, and normalisations that change what goes through them.
+
+    spread: their variances, as a multiple of those of their own activations.
+    """
     torch.manual_seed(0)
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     options |= {"aux_logits": False} if name == "googlenet" else {}
@@ -75,7 +78,7 @@ def built(name: str) -> torch.nn.Module:
         for part in normalisations:
             # Random layers that undo each other's shrinking are chaos: a difference grows by a fifth in each (Yang et
             # al. 2019, arXiv:1902.08129), which at three hundred layers leaves no digit. So these shrink it.
-            part.running_var.mul_(4).clamp_(min=float(part.running_var.mean()) / 10)
+            part.running_var.mul_(spread).clamp_(min=float(part.running_var.mean()) / 10)
     return module.eval()
 
 

@@ -30,6 +30,7 @@ from engine.fill import blank
 from engine.metadata import Metadata, write
 from engine.net import Net
 
+SPREAD = 2.0  # of the normalisations: little enough for a patch to be seen at the end
 AGREED = 1e-5  # of the largest score: what is asked for
 SIZE = (96, 144)  # rows and columns
 LARGER = {"alexnet": (224, 415), "vgg": (224, 448), "inception": (224, 160)}  # by the beginnings of their names
@@ -42,20 +43,11 @@ def size(name: str) -> tuple[int, int]:
     return next((given for begin, given in LARGER.items() if name.startswith(begin)), SIZE)
 
 
-def module(name: str) -> torch.nn.Module:
-    """With the statistics of its own activations, so that what is changed in the picture is still seen at the end."""
-    made = built(name)
-    for part in made.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            part.running_var.div_(2)  # `built` makes them four times as large
-    return made
-
-
 def network(name: str, folder: Path) -> Net:
     path = folder / f"{name}.onnx"
     options = {"dynamo": False, "input_names": ["image"], "output_names": ["logits"]}
     options["dynamic_axes"] = {"image": {0: "batch"}, "logits": {0: "batch"}}
-    torch.onnx.export(module(name), (torch.zeros(2, 3, *size(name)),), str(path), **options)
+    torch.onnx.export(built(name, SPREAD), (torch.zeros(2, 3, *size(name)),), str(path), **options)
     model = onnx.load(path)
     write(model, Metadata(input_size=size(name)))
     onnx.save(model, path)

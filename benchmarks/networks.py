@@ -1,7 +1,7 @@
 """Which networks are measured? torchvision's, each as the module that the peers take and as the ONNX file made from it.
 
-The weights are the published ones where torch's cache ($TORCH_HOME) has them, and otherwise random with seed 0: speed
-does not depend on them.
+The weights are the published ones where torch's cache ($TORCH_HOME) has them, and otherwise random ones whose scores
+depend on the picture (benchmarks/coverage.py), so that results can be compared: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torchvision import models
 
+from benchmarks.coverage import built
 from engine.export import export
 from engine.metadata import Metadata
 from engine.net import Net
@@ -34,10 +35,8 @@ def pair(name: str, folder: Path) -> Pair:
     """torchvision's network `name`, exported to `folder`."""
     weights = models.get_model_weights(name)["IMAGENET1K_V1"]
     file = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
-    torch.manual_seed(0)
-    # What these two draw for themselves is so small that no picture changes their scores.
-    own = {"init_weights": False} if name in ("googlenet", "inception_v3") and not file.is_file() else {}
-    module = models.get_model(name, weights=weights if file.is_file() else None, **own).eval()
+    published = file.is_file()
+    module = models.get_model(name, weights=weights).eval() if published else built(name, spread=2.0)
     path = folder / f"{name}.onnx"
     export(module, path, METADATA)
-    return Pair(name, "published" if file.is_file() else "random", module, Net(path))
+    return Pair(name, "published" if published else "random", module, Net(path))

@@ -114,15 +114,12 @@ class Case:
         return found[0, 0].numpy()
 
     def agreement(self, stride: int, size: int) -> float:
-        """The largest difference of the two results, of their range; ours averaged as Captum averages.
-
-        Of a tenth of the logit, where that is more: the scores of random networks hardly change.
-        """
+        """The largest difference of the two results, of their range; ours averaged as Captum averages."""
         with torch.inference_mode():
             whole = float(self.module(self.input)[0, self.class_index])
         fall = occlusion.spread(whole - self.ours(stride), self.image.shape[:2], self.patch, stride)
         theirs = self.theirs(stride, size)
-        return float(np.abs(fall - theirs).max() / max(np.ptp(theirs), abs(whole) / 10))
+        return float(np.abs(fall - theirs).max() / np.ptp(theirs))
 
     def off(self) -> float:
         """All logits at all positions of a coarse grid, by parts and whole."""
@@ -257,7 +254,7 @@ def profile(pair: Pair) -> dict[str, float]:
 
     cutter, stage = incremental._Cutter.__call__, Net.stage
     with (
-        mock.patch.object(incremental, "_cores", return_value=1),
+        mock.patch.object(incremental, "cores", return_value=1),
         mock.patch.object(incremental, "_known", WeakKeyDictionary()),
         mock.patch.object(incremental._Cutter, "__call__", timed("cutting", cutter)),
         mock.patch.object(Net, "stage", lambda *given: timed("layers", stage(*given))),

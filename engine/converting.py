@@ -161,9 +161,7 @@ def _convert(content: bytes, head: dict, say: Callable) -> dict[str, Any]:
         while cause is not None:
             causes.append(f"{type(cause).__name__} {cause}")
             cause = cause.__cause__
-        if re.search(
-            r"MemoryError|not enough memory|bad_alloc|std::length_error|Failed to allocate", "\n".join(causes)
-        ):
+        if re.search(FULL, "\n".join(causes)):
             raise MemoryError from error
         told = re.sub(r"^T(?=h)", "t", str(error).replace(", and is not opened", ""))
         raise Refused(f"{head['name']} is not opened: {told}") from error

@@ -187,7 +187,9 @@ def _one_less(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> bo
     """
     attributes = {a.name: a for a in node.attribute}
     before, after = (shapes.get(names[0], ()) if names else () for names in (node.input, node.output))
-    if "Pool" not in node.op_type or "ceil_mode" not in attributes or not attributes["ceil_mode"].i or not after:
+    if "Pool" not in node.op_type or "ceil_mode" not in attributes or not attributes["ceil_mode"].i:
+        return False
+    if not after or len(before) != len(after):
         return False
     sides, count = before[2:], len(before) - 2
     begin = list(attributes["pads"].ints)[:count] if "pads" in attributes else [0] * count

@@ -9,12 +9,11 @@ moved inside, and what lies beyond the edge is cut out as the padding that it is
 thrown away. Windows have a few sizes for each map, not one, since where a change begins between two steps of a stride,
 and how near the edge, decides how far it reaches. And where this stops being less work, the rest runs as always.
 
-All numbers are those of the whole picture, but for their last digits; unless a share below 1 is asked for.
+All numbers are those of the whole picture, but for their last digits; unless a `field` below 1 is asked for.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +26,7 @@ import onnx
 
 from engine import projective_field
 from engine.graph import Graph, Node
-from engine.net import BATCH_BYTES, Net
+from engine.net import BATCH_BYTES, Net, cores
 from engine.projective_field import Windows
 
 PLANS = 2  # kept per net; each holds a copy of the weights
@@ -156,7 +155,7 @@ class Changed:
         parts = [group[i : i + self._at_once] for group in groups for i in range(0, len(group), self._at_once)]
         parts.sort(key=len, reverse=True)  # so that no core waits long for another at the end
         work = lambda some: self._part(some, at[0][some].tolist(), at[1][some].tolist(), pixels[some], rest)  # noqa: E731
-        with ThreadPoolExecutor(_cores()) as threads:
+        with ThreadPoolExecutor(cores()) as threads:
             list(threads.map(work, parts))
         return net.resume(rest, self._names)
 
@@ -223,10 +222,6 @@ def _sums(base: np.ndarray) -> np.ndarray:
     return out
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 # What can be asked ----------------------------------------------------------------------------------------------------
 
 _known: WeakKeyDictionary[Net, OrderedDict] = WeakKeyDictionary()  # sessions take a moment to make
@@ -291,7 +286,7 @@ def planned(
     touched = tuple((start, start + s) for start, s in zip((rows, cols), size, strict=True))
     reached = projective_field.fields(graph, nodes, touched, share=field)
     local = [n for n in nodes if n.outputs[0] in reached or (n.inputs[0] in reached and _is_mean(graph, n))]
-    if not local:
+    if all(_is_mean(graph, node) for node in local):  # or there is none
         return None
     shapes = _shapes(net, nodes)
     costs = {node.outputs: _cost(graph, node, shapes) for node in nodes}
@@ -421,7 +416,7 @@ def _end(
 
 def _built(net: Net, names: Sequence[str], nodes: Sequence[Node], layers: Sequence[_Layer], plan: Plan) -> Plan:
     """The plan with its sessions and with what the rest of the network takes."""
-    graph, made = net.graph, {net.graph.input} | {name for layer in layers for name in layer.node.outputs if name}
+    graph, made = net.graph, [net.graph.input, *(name for layer in layers for name in layer.node.outputs if name)]
     done = {layer.node.outputs for layer in layers}
     level, stages = {graph.input: 0}, {}
     for layer in layers:
@@ -445,7 +440,7 @@ def _built(net: Net, names: Sequence[str], nodes: Sequence[Node], layers: Sequen
 
 def _stage(net: Net, layers: Sequence[_Layer], wanted: set[str], number: int) -> Stage:
     graph, cuts, given, nodes = net.graph, {}, {}, []
-    inside = {name for layer in layers for name in layer.node.outputs}
+    inside = [name for layer in layers for name in layer.node.outputs]
     for layer in layers:
         renamed = {}
         for name in layer.node.inputs:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import logging
+import os
 import sys
 import threading
 from collections import OrderedDict
@@ -545,6 +546,11 @@ def _without_last(out: np.ndarray, short: int, count: int) -> np.ndarray:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0].rpartition(" : ")[2][:200]
+
+
+def cores() -> int:
+    """How many cores of the CPU this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cuda_device_present() -> bool:

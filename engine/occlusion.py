@@ -192,7 +192,9 @@ def occlusion_likeness_steps(
     knobs = {"patch": patch, "stride": stride, "fill": fill, "seed": seed}
     smallest = min(len(positions(side, patch, stride)) for side in image.shape[:2])
     if smallest < 3:
-        raise ValueError("The two maps cannot be compared with less than 3 positions a side: take a smaller stride.")
+        raise ValueError(
+            "The two maps cannot be compared with less than 3 positions a side: take a smaller patch or stride."
+        )
     maps, work = [], []
     count = len(positions(image.shape[0], patch, stride)) * len(positions(image.shape[1], patch, stride))
     for number, more in enumerate(({}, {"field": field, "drill": drill})):

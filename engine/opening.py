@@ -45,7 +45,7 @@ import onnx
 
 from engine import claims, forms
 from engine.claims import MAX_BYTES, Refused
-from engine.net import BadNetwork, Net, UnknownLayer
+from engine.net import BadNetwork, Net, UnknownLayer, cores
 from engine.step import Step, last
 
 PROJECT = Path(__file__).parent.parent
@@ -551,8 +551,7 @@ def _limit(seconds: float, memory: int) -> None:
     except ImportError:
         return
     used = resource.getrusage(resource.RUSAGE_SELF)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    most = math.ceil(used.ru_utime + used.ru_stime + seconds * min(cores, 4))
+    most = math.ceil(used.ru_utime + used.ru_stime + seconds * min(cores(), 4))
     resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
     if (taken := _addresses()) is not None:
         stacks = 16 * 2**20 * (os.cpu_count() or 1)  # ONNX Runtime's threads, with room for what they keep

@@ -255,6 +255,21 @@ def test_where_it_is_not_worth_it_whole_pictures_are_asked_about(tiny, tmp_path,
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
+def test_a_network_that_begins_with_the_mean_is_asked_whole(tmp_path):
+    """There is nothing to go by parts, and the numbers come all the same."""
+    nodes = [
+        node("GlobalAveragePool", "image", "mean"),
+        node("Flatten", "mean", "flat"),
+        node("Gemm", "flat w", "logits"),
+    ]
+    made = nets.model(nodes, {"w": weights(w=(3, 4))["w"].astype(np.float32)}, shape=("batch", 3, *SIZE), about=ABOUT)
+    net = nets.save(made, tmp_path / "net.onnx")
+    assert plan(net) is None
+    found, wanted, effect = both(net, (8, 5))
+    assert effect > 1e-3
+    np.testing.assert_array_equal(found, wanted)
+
+
 def test_what_cannot_be_asked(tmp_path):
     net, picture = made("a row", tmp_path), nets.picture(SIZE)
     with pytest.raises(ValueError, match="at least one pixel"):

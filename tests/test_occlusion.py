@@ -385,7 +385,7 @@ def test_how_near_an_approximate_map_comes(tiny, picture):
     steps = list(occlusion_likeness_steps(tiny, picture, 1, patch=4, stride=2))
     assert [step.result is None for step in steps] == [True] * (len(steps) - 1) + [False]
     assert all(a.index <= b.index <= b.total for a, b in itertools.pairwise(steps))
-    with pytest.raises(ValueError, match="smaller stride"):
+    with pytest.raises(ValueError, match="smaller patch or stride"):
         occlusion_likeness(tiny, picture, 1, patch=12, stride=4)
     with pytest.raises(ValueError, match="between 0 and 1"):
         occlusion(tiny, picture, 1, drill=1.5)

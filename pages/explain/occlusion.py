@@ -52,6 +52,7 @@ rows, cols = positions(height, patch, stride), positions(width, patch, stride)
 target = asked(net, frame.aim(net, where), class_probability)
 before = float(frame.ask(number, scene, where))
 said = (lambda value: f"{value:.1%}") if of_class else (lambda value: f"{value:.3g}")
+about = "≈ " if numbers == "approximate" else ""
 # Each position's cell on the screen: a stride wide, around the middle of its patch.
 cells = [
     tuple(
@@ -110,7 +111,7 @@ def draw(step, complete: bool) -> None:
     hidden = occlude(scene.pixels, rows[row], cols[col], patch=patch, fill=fill)
     with middle:
         st.markdown(
-            f"**Hidden** at ({rows[row]}, {cols[col]}): {said(values[row, col])}"
+            f"**Hidden** at ({rows[row]}, {cols[col]}): {about}{said(values[row, col])}"
             if not np.isnan(values[row, col])
             else "**Hidden**"
         )
@@ -127,7 +128,8 @@ def draw(step, complete: bool) -> None:
         )
         if not np.isnan(values[row, col]):
             way = "falls" if values[row, col] <= before else "rises"
-            st.caption(f"{target.title} {way} from {said(before)} to {said(values[row, col])}.".capitalize())
+            title = target.title[:1].upper() + target.title[1:]
+            st.caption(f"{title} {way} from {said(before)} to {about}{said(values[row, col])}.")
 
 
 jobs.show(net.engine, job, draw)
@@ -144,9 +146,8 @@ if numbers == "approximate":
             places = " × ".join(map(str, found.exact.shape))
             st.badge(f"approximate, SSIM ≈ {found.ssim:.2f}", icon=":material/speed:", color="orange")
             st.caption(
-                f"On the sample “{name}”, at {places} positions, a map like this "
-                f"one has a structural similarity to the exact one of {found.ssim:.3f} (1: the same), and takes "
-                f"{found.work:.0%} of the work."
+                f"On the sample “{name}”, at {places} positions, a map like this one has a structural similarity to "
+                f"the exact one of {found.ssim:.3f} (1: the same), and takes {found.work:.0%} of the work."
             )
         else:
             st.badge("approximate", icon=":material/speed:", color="orange")
@@ -155,7 +156,7 @@ if numbers == "approximate":
     near = jobs.run(
         net.engine,
         "occlusion_likeness",
-        (net.sha256, net.output, name, *where.values(), *apart.values()),
+        (net.sha256, net.output, name, *([asked_there] if of_class else where.values()), *apart.values()),
         lambda: occlusion_likeness_steps(net, tried, asked_there, **apart),
     )
     jobs.show(net.engine, near, said_near)

@@ -53,7 +53,7 @@ def path(found: Fooled):
         bounds=(0.0, 1.0),
         height=290,
         columns=5 if max(len(names[j]) for j in five) < 4 else 2,
-        label=66,
+        label=95,
     )
 
 
