@@ -642,3 +642,17 @@ def test_places_lie_where_they_are_in_the_picture():
     assert layer["encoding"]["color"]["scale"]["domain"] == ["dead", "alive"], "also those that do not occur"
     ((_, (area,)),) = spec.of("rect")
     assert spec.box(area) == pytest.approx((0, 0, spec.whole["height"], spec.whole["width"]))
+
+
+def test_curves_may_be_called_anything():
+    """Vega takes a quote or a dot in a field's name for a path, and draws nothing."""
+    names = ["yellow lady's slipper", "St. Bernard", "a[0]", 'so "called"']
+    data = pd.DataFrame({name: [0.0, 1.0] for name in names}).assign(step=[0, 1])
+    spec = charts.lines(data, x="step", y=names, x_title="step", y_title="probability").to_dict()
+    rule = spec["layer"][-1]
+    told = [each for each in rule["encoding"]["tooltip"] if each["field"] != "step"]
+    assert [each["title"] for each in told] == names
+    rows = spec["datasets"][rule["data"]["name"]]
+    for each, name in zip(told, names, strict=True):
+        assert each["field"].replace(" ", "").isalnum()
+        assert [row[each["field"]] for row in rows] == list(data[name])

@@ -910,12 +910,15 @@ def lines(
     hover = alt.selection_point(
         name=f"hover_{name or 'lines'}", on="pointerover", empty=False, clear="pointerout", nearest=True, fields=[x]
     )
-    rows = data[[x, *y]].round(6)
-    told = [alt.Tooltip(f"{x}:Q", format=".3~g", title=x_title), *(alt.Tooltip(f"{c}:Q", format=".4~g") for c in y)]
+    # What the curves are called, classes say, may hold quotes and dots, which Vega takes for a path into the data.
+    plain = {c: f"curve {k}" for k, c in enumerate(y)}
+    rows = data[[x, *y]].round(6).rename(columns=plain)
+    told = [alt.Tooltip(f"{x}:Q", format=".3~g", title=x_title)]
+    told += [alt.Tooltip(f"{field}:Q", format=".4~g", title=c) for c, field in plain.items()]
     if len(pictures):
         rows = rows.assign(image=[_thumbnail(pixels) for pixels in pictures])
         told.append(alt.Tooltip("image:N"))
-    rule = alt.Chart(rows.dropna(subset=list(y), how="all")).mark_rule(color="#868e96", strokeWidth=1)
+    rule = alt.Chart(rows.dropna(subset=list(plain.values()), how="all")).mark_rule(color="#868e96", strokeWidth=1)
     rule = rule.encode(x=f"{x}:Q", opacity=alt.condition(hover, alt.value(1), alt.value(0)), tooltip=told)
     rule = rule.add_params(hover)
     if name:
