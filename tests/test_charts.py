@@ -652,7 +652,10 @@ def test_curves_may_be_called_anything():
     rule = spec["layer"][-1]
     told = [each for each in rule["encoding"]["tooltip"] if each["field"] != "step"]
     assert [each["title"] for each in told] == names
-    rows = spec["datasets"][rule["data"]["name"]]
-    for each, name in zip(told, names, strict=True):
-        assert each["field"].replace(" ", "").isalnum()
-        assert [row[each["field"]] for row in rows] == list(data[name])
+    assert list(spec["datasets"][rule["data"]["name"]][0]) == ["step", *names]
+    assert [each["field"] for each in told] == [
+        r"yellow lady\'s slipper",
+        r"St\. Bernard",
+        r"a\[0\]",
+        r"so \"called\"",
+    ]

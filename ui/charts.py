@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 import altair as alt
@@ -910,15 +911,13 @@ def lines(
     hover = alt.selection_point(
         name=f"hover_{name or 'lines'}", on="pointerover", empty=False, clear="pointerout", nearest=True, fields=[x]
     )
-    # What the curves are called, classes say, may hold quotes and dots, which Vega takes for a path into the data.
-    plain = {c: f"curve {k}" for k, c in enumerate(y)}
-    rows = data[[x, *y]].round(6).rename(columns=plain)
+    rows = data[[x, *y]].round(6)
     told = [alt.Tooltip(f"{x}:Q", format=".3~g", title=x_title)]
-    told += [alt.Tooltip(f"{field}:Q", format=".4~g", title=c) for c, field in plain.items()]
+    told += [alt.Tooltip(field=_column(c), type="quantitative", format=".4~g", title=c) for c in y]
     if len(pictures):
         rows = rows.assign(image=[_thumbnail(pixels) for pixels in pictures])
         told.append(alt.Tooltip("image:N"))
-    rule = alt.Chart(rows.dropna(subset=list(plain.values()), how="all")).mark_rule(color="#868e96", strokeWidth=1)
+    rule = alt.Chart(rows.dropna(subset=list(y), how="all")).mark_rule(color="#868e96", strokeWidth=1)
     rule = rule.encode(x=f"{x}:Q", opacity=alt.condition(hover, alt.value(1), alt.value(0)), tooltip=told)
     rule = rule.add_params(hover)
     if name:
@@ -929,6 +928,11 @@ def lines(
         at = pd.DataFrame({x: [chosen]})
         layers.append(alt.Chart(at).mark_rule(color=ACCENT, strokeWidth=2).encode(x=f"{x}:Q"))
     return alt.layer(*layers).properties(width=width, height=height)
+
+
+def _column(name: str) -> str:
+    """A column by its name, which may hold quotes and dots, as that of a class; Vega takes them for a path."""
+    return re.sub(r"""([\\.\[\]'"])""", r"\\\1", name)
 
 
 def shares(
