@@ -125,6 +125,12 @@ class Visitor:
         chart.scroll_into_view_if_needed()
         chart.locator("canvas, svg").first.click(position={"x": x + 2, "y": y + 2})
 
+    def boxes(self, test_id: str) -> list[list[float]]:
+        """(left, top, right, bottom) of each, all at one moment: a run may still be adding lines above them."""
+        return self.page.get_by_test_id(test_id).evaluate_all(
+            "all => all.map(e => e.getBoundingClientRect()).map(b => [b.left, b.top, b.right, b.bottom])"
+        )
+
     def chosen(self, label: str) -> sync_api.Locator:
         """The field of the select box with that label."""
         return self.page.get_by_test_id("stSelectbox").filter(has_text=label).locator("input").first
@@ -354,13 +360,13 @@ def test_nothing_is_cut_off_or_covered(visitor, width):
         me.settle()
         scroll, client = me.page.get_by_test_id("stMain").evaluate("e => [e.scrollWidth, e.clientWidth]")
         assert scroll <= client, name
-        boxes = [chart.bounding_box() for chart in me.page.get_by_test_id("stVegaLiteChart").all()]
-        for k, a in enumerate(boxes):
-            assert a["x"] >= 0, name
-            assert a["x"] + a["width"] <= width, name
-            for b in boxes[:k]:
-                beside = a["x"] + a["width"] <= b["x"] + 1 or b["x"] + b["width"] <= a["x"] + 1
-                below = a["y"] + a["height"] <= b["y"] + 1 or b["y"] + b["height"] <= a["y"] + 1
+        boxes = me.boxes("stVegaLiteChart")
+        for k, (left, top, right, bottom) in enumerate(boxes):
+            assert left >= 0, name
+            assert right <= width, name
+            for other in boxes[:k]:
+                beside = right <= other[0] + 1 or other[2] <= left + 1
+                below = bottom <= other[1] + 1 or other[3] <= top + 1
                 assert beside or below, name
 
 

@@ -117,14 +117,15 @@ def share(row: pd.Series | None) -> str:
     return "" if row is None else f"{row.accuracy:.0%} ({row.low:.0%} to {row.high:.0%})"
 
 
-def summed_up(table: pd.DataFrame) -> list[str]:
-    """Half-way to the largest epsilon, for each network: what attacks leave right, and what noise does."""
+def summed_up(table: pd.DataFrame | None) -> list[str]:
+    """Half-way to the largest epsilon, for each network: what attacks leave right, and what noise does ("" so far)."""
     middle = min(knobs["epsilons"], key=lambda epsilon: (abs(epsilon - most / 2), epsilon))
-    rows, found = at(table, middle), []
+    rows, found = {} if table is None else at(table, middle), []
     for each in asked:
         mine = {method: rows[each.name, method] for method in methods if (each.name, method) in rows}
         called = {method: "random noise of that size" if method == "noise" else method for method in mine}
         if not mine:
+            found.append("")
             continue
         (first, row), *rest = mine.items()
         left = f"leaves {row.accuracy:.0%} of {row['count']} pictures right"
@@ -159,9 +160,12 @@ def draw(step, complete: bool) -> None:
             st.altair_chart(chart, width="stretch", key="curves", alt=alt)
     with right:
         st.markdown("**In words**")
-        if table is not None:
-            for sentence in summed_up(table):
+        for sentence in summed_up(table):
+            if sentence:
                 st.markdown(sentence)
+            elif job.active:  # as high as the sentence to come, so that nothing below moves much
+                st.skeleton(height=72)
+        if table is not None:
             for known in dict.fromkeys(table.known):
                 st.caption(KNOWN[known])
             st.caption("Each picture is judged as it is saved, in 8 bits; what was wrong once stays wrong.")
