@@ -27,6 +27,7 @@ from engine.faithfulness import GREY, judge, ranking, shown
 from engine.fill import blank
 from engine.grad_cam import grad_cam
 from engine.guided_backpropagation import guided_backpropagation
+from engine.half import has_bfloat16
 from engine.image import resize
 from engine.integrated_gradients import integrated_gradients
 from engine.saliency import saliency
@@ -35,6 +36,7 @@ from engine.target import class_score
 
 PICTURE, STEPS, POINTS = "cat", 32, 32
 AT_ONCE = 5  # calls per timing of the quick ones: the first one after the peer's also pays for what that left behind
+HALF = 2e-2  # the same for logits that are computed in bfloat16
 AGREEMENT = 5e-3  # root mean square of the two results' difference, as a share of that of the peer's result
 # Where torchvision's modules put the last map before pooling, which is what Net.last_map finds in the graph.
 LAST = {"resnet18": lambda m: m.layer4, "vgg16": lambda m: m.features[29], "squeezenet1_1": lambda m: m.classifier[2]}
@@ -122,8 +124,13 @@ def cases(pair: Pair) -> Iterator[Case]:
     # weights, where few channels have all the say, that shows most.
     by_score = by_gradcam(ScoreCAM)
     yield Case("Score-CAM", gc, 3, lambda: scaled(score_cam(net, image, k)), by_score, True, agreement=1e-1)
+    if has_bfloat16():
+        half = lambda: scaled(score_cam(net, image, k, precision="bfloat16"))  # noqa: E731
+        yield Case("Score-CAM in bfloat16", gc, 3, half, by_score, True, agreement=1e-1)
     yield Case("Ablation-CAM", gc, 3, lambda: scaled(ablation_cam(net, image, k)), by_gradcam(AblationCAM), True)
-    yield _curves(pair, image, k)
+    yield _curves(pair, image, k, "float32")
+    if has_bfloat16():
+        yield _curves(pair, image, k, "bfloat16")
 
 
 def _quietly(call: Callable[[], np.ndarray]) -> np.ndarray:
@@ -133,14 +140,14 @@ def _quietly(call: Callable[[], np.ndarray]) -> np.ndarray:
         return call()
 
 
-def _curves(pair: Pair, image: np.ndarray, k: int) -> Case:
+def _curves(pair: Pair, image: np.ndarray, k: int, precision: str) -> Case:
     """Insertion and deletion of one map, beside the usual loop: a picture at a time through the module."""
     net, module = pair.net, pair.module
     found = resize(grad_cam(net, image, k), image.shape[:2])
     target = class_score(net, k)
 
     def ours() -> np.ndarray:
-        curves = judge(net, image, target, found, points=POINTS, masks=1).curves
+        curves = judge(net, image, target, found, points=POINTS, masks=1, precision=precision).curves
         return curves[["deletion", "insertion"]].to_numpy().T
 
     def theirs() -> np.ndarray:
@@ -153,7 +160,10 @@ def _curves(pair: Pair, image: np.ndarray, k: int) -> Case:
                     values.append(float(module(torch.from_numpy(net.normalise(batch)))[0, k]))
         return np.array(values).reshape(2, -1)
 
-    return Case(f"insertion and deletion, {2 * (POINTS + 1)} pictures", "a loop in torch", 3, ours, theirs, True)
+    what = f"insertion and deletion, {2 * (POINTS + 1)} pictures"
+    if precision == "float32":
+        return Case(what, "a loop in torch", 3, ours, theirs, True)
+    return Case(f"{what}, in {precision}", "a loop in torch", 3, ours, theirs, True, agreement=HALF)
 
 
 def compare(pair: Pair, *, rounds: int, slow: bool) -> Iterator[tuple[Case, float, Comparison]]:

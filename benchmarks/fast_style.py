@@ -16,7 +16,8 @@ import torch
 
 from benchmarks.timing import Comparison, alternate, seconds
 from engine import samples
-from engine.fast_style import _forward, open_style, stylise, weights
+from engine.fast_style import _forward, _half, open_style, stylise, weights
+from engine.half import has_bfloat16
 from engine.image import batch, fit
 from engine.train_style import Painter, Recipe, export_style
 
@@ -26,7 +27,7 @@ AGREEMENT = 1e-3  # largest difference between the two pictures, of white
 
 @dataclass(frozen=True)
 class Found:
-    """One comparison. peer: what `theirs` is. difference: the largest, of white; nan where nothing is compared."""
+    """One comparison. peer: what `theirs` is. difference: the largest, of white; in bfloat16 the mean."""
 
     what: str
     peer: str
@@ -64,7 +65,14 @@ def compare(folder: Path, rounds: int) -> list[Found]:
     difference = float(np.abs(ours() - module(x)).max())
     assert difference <= AGREEMENT, f"The two pictures differ by {difference:.1e} of white."
     size = " × ".join(map(str, SIZE))
+    found = []
+    if has_bfloat16():
+        half = _half(net, SIZE)
+        apart = float(np.abs(half(pixels, mix) - module(x)).mean())
+        timed = alternate(lambda: half(pixels, mix), lambda: module(x), rounds=rounds)
+        found = [Found(f"the same in bfloat16, {size}", f"PyTorch, {best}", apart, timed)]
     return [
+        *found,
         Found(
             f"a picture of {size}", f"PyTorch, {best}", difference, alternate(ours, lambda: module(x), rounds=rounds)
         ),

@@ -36,7 +36,7 @@ def pair(name: str, folder: Path) -> Pair:
     weights = models.get_model_weights(name)["IMAGENET1K_V1"]
     file = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
     published = file.is_file()
-    module = models.get_model(name, weights=weights).eval() if published else built(name, spread=2.0)
+    module = models.get_model(name, weights=weights).eval() if published else built(name, spread=1.0)
     path = folder / f"{name}.onnx"
     export(module, path, METADATA)
     return Pair(name, "published" if published else "random", module, Net(path))

@@ -17,6 +17,7 @@ import pandas as pd
 
 from engine import certificate as certificates
 from engine import command, nets, trials, zoo
+from engine.half import PRECISIONS
 from engine.net import Net
 from engine.samples import UnknownSample
 
@@ -335,14 +336,26 @@ def classify(net: str, image: str, top: int) -> None:
     click.echo(_table(rows, ["probability", "   logit", "class", "label"]))
 
 
+_precision = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="Of the numbers; bfloat16 is quicker where the processor computes in it.",
+)
+
+
 @main.command()
 @click.argument("net")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--methods", default=trials.USUAL, show_default=True, help="Titles of maps of evidence, commas between.")
 @click.option("--class", "class_", metavar="CLASS", help="Ask about this one.  [default: each picture's likeliest]")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+@click.option(
+    "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True, help="Of its numbers."
+)
 @click.option("--seed", default=0, show_default=True, help="Of what is random in the measures.")
-def faithful(net: str, folder: Path, methods: str, class_: str | None, out: Path, seed: int) -> None:
+def faithful(net: str, folder: Path, methods: str, class_: str | None, out: Path, precision: str, seed: int) -> None:
     """Measure maps of evidence on all pictures of FOLDER: insertion, deletion, drop, infidelity, and the truth.
 
     Where NAME.mask.png lies beside NAME.jpg, white where the thing is, maps are scored against it, too. Writes
@@ -352,7 +365,8 @@ def faithful(net: str, folder: Path, methods: str, class_: str | None, out: Path
     asked = None if class_ is None else network.class_index(class_)
     given = trials.folder(network, folder, asked)
     step = None
-    for step in command.shown(trials.trials_steps(network, given, methods.split(","), seed=seed), "faithful"):  # noqa: B007
+    run = trials.trials_steps(network, given, methods.split(","), precision=precision, seed=seed)
+    for step in command.shown(run, "faithful"):  # noqa: B007
         pass
     out.mkdir(parents=True, exist_ok=True)
     table = trials.summary(step.result)
@@ -539,8 +553,18 @@ def _numbers(text: str, key: str, count: int) -> tuple[float, ...]:
     "--side", type=click.IntRange(16), help="Longer side while painting.  [default: as it is; 320 of a video]"
 )
 @click.option("--seconds", default=10.0, show_default=True, help="How much of a video is painted at most.")
+@click.option(
+    "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True, help="Of its numbers."
+)
 def fast_style(
-    net: str | None, image: str | None, video: Path | None, mix: str, out: Path, side: int | None, seconds: float
+    net: str | None,
+    image: str | None,
+    video: Path | None,
+    mix: str,
+    out: Path,
+    side: int | None,
+    seconds: float,
+    precision: str,
 ) -> None:
     """Paint a picture or a video in one pass, by a style network.
 
@@ -559,13 +583,14 @@ def fast_style(
     given = fast.mixed(opened, mix)
     if image is not None:
         seen = command.picture(image)
-        painted = fast.stylise(opened, seen.pixels, mix=given, side=side)
+        painted = fast.stylise(opened, seen.pixels, mix=given, side=side, precision=precision)
         record = {
             "command": "fast-style",
             "net": {"name": opened.name, "sha256": opened.sha256},
             "image": {"name": seen.name, "sha256": seen.sha256},
             "mix": dict(zip(opened.styles, fast.weights(opened, given).astype(float).round(4).tolist(), strict=True)),
             "painted_at": fast.painted_size(opened, seen.pixels.shape[:2], side=side),
+            "precision": precision,
             "engine": opened.engine,
             "versions": command.versions(),
         }
@@ -574,7 +599,7 @@ def fast_style(
     out.mkdir(parents=True, exist_ok=True)
     unfinished, step = out / "unfinished.mp4", None
     try:
-        limits = {"side": side or 320, "seconds": seconds}
+        limits = {"side": side or 320, "seconds": seconds, "precision": precision}
         for step in command.shown(fast.stylise_video(opened, video, mix=given, out=unfinished, **limits), "fast-style"):  # noqa: B007
             pass
         unfinished.replace(out / "video.mp4")

@@ -77,26 +77,40 @@ def way(name: str) -> Asking:
 
 
 def evidence(
-    net: Net, image: np.ndarray, target: Target | int, *, method: str = "Grad-CAM", layer: str | None = None
+    net: Net,
+    image: np.ndarray,
+    target: Target | int,
+    *,
+    method: str = "Grad-CAM",
+    layer: str | None = None,
+    precision: str = "float32",
 ) -> np.ndarray:
     """The map of any method, by name.
 
     image: (H, W, C) pixels of the net's own size. method: a title or function name of `ways()`. layer: for those
-    that take one; by default the last before pooling.
+    that take one; by default the last before pooling. precision: of the net's numbers, for those that offer others.
     Returns (h, w) at the method's own resolution, larger where there is more evidence, in its own unit.
     Raises ValueError, UnknownClass, UnknownLayer, NoGradient.
     """
-    return last(evidence_steps(net, image, target, method=method, layer=layer))
+    return last(evidence_steps(net, image, target, method=method, layer=layer, precision=precision))
 
 
 def evidence_steps(
-    net: Net, image: np.ndarray, target: Target | int, *, method: str = "Grad-CAM", layer: str | None = None
+    net: Net,
+    image: np.ndarray,
+    target: Target | int,
+    *,
+    method: str = "Grad-CAM",
+    layer: str | None = None,
+    precision: str = "float32",
 ) -> Iterator[Step]:
     """`evidence`, step by step where the method takes long."""
     asking = way(method)
     given: dict[str, Any] = {"target": target} if "target" in asking.takes else {}
     if layer is not None and "layer" in asking.takes:
         given["layer"] = layer
+    if precision != "float32" and "precision" in asking.takes:
+        given["precision"] = precision
     if asking.steps is None:
         yield Step(1, 1, _map(asking.function(net, image, **given)))
         return

@@ -20,6 +20,8 @@ import pandas as pd
 
 from engine.evidence import evidence_steps, over_picture
 from engine.fill import blank
+from engine.half import PRECISIONS as PRECISIONS
+from engine.half import in_precision
 from engine.hide_and_seek import hide
 from engine.net import Net
 from engine.step import Step, last
@@ -60,17 +62,19 @@ def faithfulness(
     layer: str | None = None,
     points: int = 32,
     masks: int = 64,
+    precision: str = "float32",
     seed: int = 0,
 ) -> Faithfulness:
     """Measure one method's map on one picture.
 
     image: (H, W, C) pixels of the net's own size. target: a class, whose probability is read, or any other Target.
     method: a title of `engine.evidence.ways`. layer: for methods that take one. points: of each curve, besides the
-    first. masks: how many random parts infidelity hides, 1 or more. seed: of these, and of the order of equal pixels.
+    first. masks: how many random parts infidelity hides, 1 or more. precision: one of PRECISIONS, of the net's numbers
+    while the map is judged. seed: of the random parts, and of the order of equal pixels.
     Returns Faithfulness. Raises ValueError, UnknownClass, UnknownLayer, NoGradient.
     """
-    given = {"method": method, "layer": layer, "points": points, "masks": masks, "seed": seed}
-    return last(faithfulness_steps(net, image, target, **given))
+    knobs = dict(locals())
+    return last(faithfulness_steps(**knobs))
 
 
 def faithfulness_steps(
@@ -82,6 +86,7 @@ def faithfulness_steps(
     layer: str | None = None,
     points: int = 32,
     masks: int = 64,
+    precision: str = "float32",
     seed: int = 0,
 ) -> Iterator[Step]:
     """`faithfulness`: first the steps of the map, then a Step per batch of pictures; what is not known yet is NaN."""
@@ -90,7 +95,7 @@ def faithfulness_steps(
         found = over_picture(step.result, image.shape[:2]).astype(np.float32)
         yield Step(step.index, step.total + judging, _verdict(unknown, np.zeros(masks), points, found))
     before = step.total
-    for step in judge_steps(net, image, target, found, points=points, masks=masks, seed=seed):
+    for step in judge_steps(net, image, target, found, points=points, masks=masks, precision=precision, seed=seed):
         yield Step(before + step.index, before + step.total, step.result)
 
 
@@ -102,10 +107,11 @@ def judge(
     *,
     points: int = 32,
     masks: int = 64,
+    precision: str = "float32",
     seed: int = 0,
 ) -> Faithfulness:
     """The same for a map `found` (h, w) that is there already, and is stretched over the picture if it is smaller."""
-    return last(judge_steps(net, image, target, found, points=points, masks=masks, seed=seed))
+    return last(judge_steps(net, image, target, found, points=points, masks=masks, precision=precision, seed=seed))
 
 
 def judge_steps(
@@ -116,9 +122,11 @@ def judge_steps(
     *,
     points: int = 32,
     masks: int = 64,
+    precision: str = "float32",
     seed: int = 0,
 ) -> Iterator[Step]:
     """`judge`, a Step per batch of pictures."""
+    net = in_precision(net, precision)
     target = asked(net, target, class_probability)
     whole = over_picture(found, image.shape[:2]).astype(np.float32)
     grey, total = blank(image, GREY), _count(points, masks)

@@ -10,12 +10,13 @@ Such a file is no classifier: it has no labels and no layers to ask, so it is no
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +29,7 @@ import onnxruntime
 from engine import image as pictures
 from engine import net as nets
 from engine.folder import home
+from engine.half import check_precision
 from engine.nets import SHIPPED
 from engine.step import Step
 
@@ -69,6 +71,7 @@ class StyleNet:
     notes: tuple[str, ...] = ()
     session: onnxruntime.InferenceSession = field(repr=False, compare=False, default=None)
     mixes: bool = False  # whether it has the second input, the styles' weights
+    content: bytes = field(repr=False, compare=False, default=b"")  # the file, which its twin is made from
 
     @property
     def engine(self) -> str:
@@ -137,6 +140,7 @@ def open_style(path: str | Path, *, content: bytes | None = None) -> StyleNet:
         (),
         session,
         len(inputs) == 2,
+        content,
     )
     multiple, notes = (1, []) if size else _multiple(net, said)
     if multiple is None:
@@ -292,6 +296,30 @@ def _forward(net: StyleNet, batch: np.ndarray, mix: np.ndarray) -> np.ndarray:
     return net.session.run(None, feeds, options)[0]
 
 
+@functools.lru_cache(maxsize=2)
+def _half(net: StyleNet, size: tuple[int, int]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """`_forward` for pictures of one size, computed by the network's Twin in bfloat16. Raises BadStyleNet."""
+    import torch
+
+    from engine import graph as graphs
+    from engine.twin import NoGradient, Twin
+
+    graph = graphs.read(onnx.load_model_from_string(net.content), (1, 3, *size))
+    twin = Twin(graph, [0.0] * 3, [1.0] * 3, half=True)
+
+    def run(batch: np.ndarray, mix: np.ndarray) -> np.ndarray:
+        given = {graph.input: torch.from_numpy(batch).contiguous(memory_format=torch.channels_last)}
+        if net.mixes:
+            given[net.session.get_inputs()[1].name] = torch.from_numpy(mix[None])
+        try:
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+                return twin(None, graph.outputs, start=given)[graph.outputs[0]].float().numpy()
+        except NoGradient as error:
+            raise BadStyleNet(f"{net.name} cannot be run in bfloat16; choose float32. {error}") from error
+
+    return run
+
+
 def painted_size(net: StyleNet, size: tuple[int, int], *, side: int | None = None) -> tuple[int, int]:
     """(H, W) at which a picture of `size` is painted.
 
@@ -306,15 +334,22 @@ def painted_size(net: StyleNet, size: tuple[int, int], *, side: int | None = Non
 
 
 def stylise(
-    style_net: StyleNet, image: np.ndarray, *, mix: Sequence[float] | None = None, side: int | None = None
+    style_net: StyleNet,
+    image: np.ndarray,
+    *,
+    mix: Sequence[float] | None = None,
+    side: int | None = None,
+    precision: str = "float32",
 ) -> np.ndarray:
     """The picture (H, W, 3) in [0, 1], painted: (H, W, 3) in [0, 1].
 
     mix: as for `weights`. side: of the longer side while it is painted, in pixels: strokes are so many pixels wide, and
     in a smaller picture they are broad. Where `painted_size` is not the picture's own, the result is scaled back. Sides
-    that the network does not take are padded by reflection, and the padding is cut off again.
-    Raises BadMix, BadStyleNet, and ValueError where image is no picture.
+    that the network does not take are padded by reflection, and the padding is cut off again. precision: one of
+    engine.half.PRECISIONS; "bfloat16" is computed by the network's Twin, and for the eye the same.
+    Raises BadMix, BadStyleNet, and ValueError where image is no picture, or for the precision.
     """
+    check_precision(precision)
     given = weights(style_net, mix)
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or not np.issubdtype(image.dtype, np.floating):
         raise ValueError(f"A picture is float (H, W, 3) in [0, 1]; this is {image.dtype} {image.shape}.")
@@ -328,7 +363,10 @@ def stylise(
     if style_net.top != 1:
         batch = batch * np.float32(style_net.top)
     try:
-        found = _forward(style_net, batch, given)[0]
+        run = functools.partial(_forward, style_net) if precision == "float32" else _half(style_net, batch.shape[2:])
+        found = run(batch, given)[0]
+    except BadStyleNet:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions have no common public class
         raise BadStyleNet(f"{style_net.name} cannot be run on this picture: {_first_line(error)}") from error
     found = np.clip(found.transpose(1, 2, 0)[: size[0], : size[1]] / np.float32(style_net.top), 0, 1)
@@ -375,16 +413,18 @@ def stylise_video(
     out: str | Path | BinaryIO | None = None,
     side: int = 320,
     seconds: float = 10.0,
+    precision: str = "float32",
 ) -> Iterator[Step]:
     """Paint a video frame by frame into an MP4 (H.264, no sound); yields Step with a Reel after each.
 
     video: a file, or its content. out: where to; a buffer in memory by default. side: the longer side of the frames
     that are painted, in pixels; larger ones are scaled down. seconds: how much of the beginning is painted at most. Of
-    more than MOST_RATE frames a second, only each so manieth is painted.
+    more than MOST_RATE frames a second, only each so manieth is painted. precision: as for `stylise`.
     One frame is held at a time. The styles of two frames know nothing of each other, and flicker. Where the file breaks
     off or the run is ended early, the MP4 holds what there was until then.
-    Raises NotAVideo, BadMix.
+    Raises NotAVideo, BadMix, BadStyleNet, ValueError.
     """
+    check_precision(precision)
     import av  # which loads a dozen libraries
 
     weights(style_net, mix)  # before a file is opened
@@ -410,7 +450,7 @@ def stylise_video(
                 if made is None:
                     made = written.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
                     made.pix_fmt, made.height, made.width = "yuv420p", *(n - n % 2 for n in seen.shape[:2])
-                painted = stylise(style_net, seen, mix=mix)
+                painted = stylise(style_net, seen, mix=mix, precision=precision)
                 even = np.rint(painted[: made.height, : made.width] * 255).astype(np.uint8)
                 if even.shape[:2] != (made.height, made.width):
                     break  # another size within a video: what there is ends here

@@ -38,14 +38,19 @@ class Kernels:
     def suits(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> bool:
         """Whether this is the convolution that is asked for: a caller may have put in other weights or another size."""
         same = weight is self.weight and bias is self.bias and tuple(x.shape[2:]) == self.size
-        return same and x.dtype == torch.float32 and x.device.type == "cpu"
+        return same and x.dtype in (torch.float32, weight.dtype) and x.device.type == "cpu"
 
 
 def pack(node: Node, graph: Graph, constants: Mapping[str, torch.Tensor]) -> Kernels | None:
-    """The kernels of a plain convolution with constant weights; None for all else, and where torch has no oneDNN."""
+    """The kernels of a plain convolution with constant weights; None for all else, and where torch has no oneDNN.
+
+    Of weights in bfloat16 only those of the way there.
+    """
     weight = constants.get(node.inputs[1]) if node.op == "Conv" else None
     shapes = [graph.shapes.get(name) for name in (*node.inputs[:1], *node.outputs[:1])]
-    if weight is None or weight.ndim != 4 or weight.dtype != torch.float32 or None in shapes or not ONEDNN:
+    if weight is None or weight.ndim != 4 or None in shapes or not ONEDNN:
+        return None
+    if weight.dtype not in (torch.float32, torch.bfloat16):
         return None
     how = node.attributes
     pads, strides, ones = list(how.get("pads", [0] * 4)), list(how.get("strides", [1, 1])), [1, 1]
@@ -58,7 +63,9 @@ def pack(node: Node, graph: Graph, constants: Mapping[str, torch.Tensor]) -> Ker
     forwards = order(weight.contiguous(), pads[:2], strides, ones, 1, list(shapes[0]))
     around = [size - 1 - before for size, before in zip(weight.shape[2:], pads[:2], strict=True)]
     backwards, phases = None, 1
-    if strides == ones and min(around) >= 0:  # the gradient is a convolution with the kernels turned round
+    if weight.dtype != torch.float32:
+        pass
+    elif strides == ones and min(around) >= 0:  # the gradient is a convolution with the kernels turned round
         turned = weight.transpose(0, 1).flip(2, 3).contiguous()
         backwards = order(turned, around, ones, ones, 1, list(shapes[1]))
     elif 1 < strides[0] == strides[1] <= min(weight.shape[2:]) and weight.shape[1] <= 4:
@@ -104,7 +111,9 @@ class Packed(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, kernels, gated):
         ctx.kernels, ctx.x = kernels, x.new_empty(1).expand(x.shape)  # whose form is all that the way back needs
-        made = _convolve(x, kernels.forwards, kernels.bias, kernels.padding, kernels.strides, gated)
+        made = _convolve(
+            x.to(kernels.weight.dtype), kernels.forwards, kernels.bias, kernels.padding, kernels.strides, gated
+        )
         ctx.save_for_backward(*([made] if gated else []))
         return made
 

@@ -15,6 +15,8 @@ import numpy as np
 from engine.evidence import Evidence
 from engine.fill import FILLS as FILLS
 from engine.fill import blank
+from engine.half import PRECISIONS as PRECISIONS
+from engine.half import in_precision
 from engine.image import resize
 from engine.net import Net
 from engine.step import Step, last
@@ -50,6 +52,7 @@ def rise(
     shown: float = 0.5,
     fill: str = "black",
     stable: float = 0.05,
+    precision: str = "float32",
     seed: int = 0,
 ) -> Rise:
     """RISE: the mean of the number over random masks that show a pixel, less its mean over all masks.
@@ -57,13 +60,13 @@ def rise(
     image: (H, W, C) pixels of the net's own size. target: a class, whose probability is read, or any other Target.
     masks: at most. cells: of the random grid along the shorter side, before it is stretched and shifted. shown: chance
     that a cell is shown. fill: one of FILLS, what stands where the mask is 0; black in the paper. stable: the run ends
-    when the standard error is at most this share of the map's range; 0 runs to the end. seed: of the masks.
+    when the standard error is at most this share of the map's range; 0 runs to the end. precision: one of PRECISIONS,
+    of the net's numbers. seed: of the masks.
     The paper leaves the mean of all masks in, which only shifts the map; taken off, 0 says that a place has no effect.
     Returns Rise. Raises UnknownClass, ValueError.
     """
-    return last(
-        rise_steps(net, image, target, masks=masks, cells=cells, shown=shown, fill=fill, stable=stable, seed=seed)
-    )
+    knobs = dict(locals())
+    return last(rise_steps(**knobs))
 
 
 def rise_steps(
@@ -76,12 +79,14 @@ def rise_steps(
     shown: float = 0.5,
     fill: str = "black",
     stable: float = 0.05,
+    precision: str = "float32",
     seed: int = 0,
 ) -> Iterator[Step]:
     """`rise`, a Step per batch of masks: the running mean and its standard error."""
     if masks < 2 or cells < 1 or not 0 < shown < 1:
         raise ValueError("RISE needs two masks or more, a cell or more, and a chance between 0 and 1 to be shown.")
-    target, random = asked(net, target, class_probability), np.random.default_rng(seed)
+    net, random = in_precision(net, precision), np.random.default_rng(seed)
+    target = asked(net, target, class_probability)
     picture, empty = net.batch(image, blank(image, fill, seed=seed))
     height, width = image.shape[:2]
     side = -(-min(height, width) // cells)  # of a cell, in pixels

@@ -11,26 +11,34 @@ from collections.abc import Iterator
 import numpy as np
 
 from engine.evidence import Evidence
+from engine.half import PRECISIONS as PRECISIONS
+from engine.half import in_precision
 from engine.image import resize
 from engine.net import Net, softmax
 from engine.step import Step, last
 from engine.target import Target, asked, measure
 
 
-def score_cam(net: Net, image: np.ndarray, target: Target | int, *, layer: str | None = None) -> Evidence:
+def score_cam(
+    net: Net, image: np.ndarray, target: Target | int, *, layer: str | None = None, precision: str = "float32"
+) -> Evidence:
     """Score-CAM: channels weighed by the number that the picture keeps when they mask it; the sum's positive part.
 
     image: (H, W, C) pixels of the net's own size. target: a class, whose logit is meant, or any other Target. layer:
-    one with rows and columns; by default the last before pooling. Masks are stretched bilinearly and scaled to
+    one with rows and columns; by default the last before pooling. precision: one of PRECISIONS, of the net's numbers.
+    Masks are stretched bilinearly and scaled to
     [0, 1]; they multiply the picture as the network takes it, so that what is masked is its mean colour. The weights
     are the softmax of the numbers over the channels (equation 7; the score of the empty picture cancels out in it).
     Returns (h, w), >= 0, in units of activation, at the layer's own resolution. Raises UnknownClass, UnknownLayer.
     """
-    return last(score_cam_steps(net, image, target, layer=layer))
+    return last(score_cam_steps(net, image, target, layer=layer, precision=precision))
 
 
-def score_cam_steps(net: Net, image: np.ndarray, target: Target | int, *, layer: str | None = None) -> Iterator[Step]:
+def score_cam_steps(
+    net: Net, image: np.ndarray, target: Target | int, *, layer: str | None = None, precision: str = "float32"
+) -> Iterator[Step]:
     """`score_cam`, a Step per batch of channels; those that have not been tried yet have no weight."""
+    net = in_precision(net, precision)
     target, name = asked(net, target), net.map_layer(layer).name
     batch = net.batch(image)
     maps = net.activations(batch, [name])[name][0]

@@ -20,11 +20,13 @@ import numpy as np
 from engine import brushwork, samples
 from engine import image as pictures
 from engine.gram import coloured, features, looked, multiple, proportions, scaled, scales, squares, texture_tally
+from engine.half import PRECISIONS as PRECISIONS
+from engine.half import check_precision
 from engine.net import Net
 from engine.regions import masks
 from engine.step import Step, last
 from engine.texture import move_of, paper_of
-from engine.tiles import Part, Tally, has_bfloat16, tiled
+from engine.tiles import Part, Tally, tiled
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from engine.optimize import Climb
 
 STARTS = ("recoloured", "picture", "noise")
-PRECISIONS = ("float32", "bfloat16")
 COLOURS = ("of the style", "luminance", "histogram")
 LARGEST = 4096  # pixels along the longest side
 TILE = 768  # pixels a side of what is worked out at once
@@ -114,15 +115,14 @@ def style_transfer_steps(
     """`style_transfer`, a Step with a Climb after each; resume: go on from one of the same run."""
     from engine import optimize
 
-    for value, allowed in ((colours, COLOURS), (start, STARTS), (precision, PRECISIONS)):
+    check_precision(precision)
+    for value, allowed in ((colours, COLOURS), (start, STARTS)):
         if value not in allowed:
             raise ValueError(f"{value!r} is none of {', '.join(allowed)}.")
     if not 1 <= size <= LARGEST or tile < 1:
         raise ValueError(
             f"A picture of {size} pixels cannot be painted by tiles of {tile}; 1 to {LARGEST} can, by any."
         )
-    if precision == "bfloat16" and not has_bfloat16():
-        raise ValueError("This processor has no arithmetic for bfloat16: choose float32.")
     if picture is not None:
         (image,) = opened(picture)
     if knobs.get("regions"):

@@ -83,8 +83,8 @@ def tiled(net: Net, tally: Tally, tile: int, *, half: bool = False) -> Target:
     """The same number as a Target that reads the graph's input: tile by tile, where that is larger than one.
 
     tile: pixels a side, at most, without what is seen around it. half: the net computes in bfloat16 where torch holds
-    that to be safe (its autocast), and the sums stay in float32; quicker only where `has_bfloat16`. The value raises
-    ValueError where a picture is larger than a tile and a layer's places see all of it.
+    that to be safe (its autocast), and the sums stay in float32; quicker only where the processor has such units. The
+    value raises ValueError where a picture is larger than a tile and a layer's places see all of it.
     """
     source = net.graph.input
 
@@ -110,14 +110,6 @@ def measured(net: Net, names: Sequence[str], sums: Sums, x: torch.Tensor, tile: 
             values = net.twin(None, names, start={net.graph.input: x})
             return sums(values, {name: everywhere(values[name]) for name in names})
         return _added(net, names, sums, x, windows(net, names, tuple(x.shape[2:]), tile), {})
-
-
-def has_bfloat16() -> bool:
-    """Whether this processor computes in bfloat16, as torch reports it; others imitate it, slowly."""
-    import torch
-
-    checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
-    return any(check() for check in checks if check is not None)
 
 
 def _computed(net: Net, names: Sequence[str], x: torch.Tensor, half: bool) -> dict[str, torch.Tensor]:

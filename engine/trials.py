@@ -62,18 +62,23 @@ def folder(net: Net, path: Path, class_index: int | None = None) -> dict[str, Tr
     return found
 
 
-def trials(net: Net, given: Mapping[str, Trial], methods: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
+def trials(
+    net: Net, given: Mapping[str, Trial], methods: Sequence[str], *, precision: str = "float32", seed: int = 0
+) -> pd.DataFrame:
     """Measure every method on every picture.
 
-    given: by name. methods: titles of `engine.evidence.ways`. seed: of what is random in the measures.
+    given: by name. methods: titles of `engine.evidence.ways`. precision: one of engine.half.PRECISIONS, of the net's
+    numbers while maps are judged. seed: of what is random in the measures.
     Returns a row per picture and method: picture, class, method, MEASURES, and TRUTHS, NaN where there is no truth:
     points (whether the maximum lies in it), inside (the share of the evidence in it), iou (of the map's largest part).
     Raises ValueError, UnknownClass, NoGradient.
     """
-    return last(trials_steps(net, given, methods, seed=seed))
+    return last(trials_steps(net, given, methods, precision=precision, seed=seed))
 
 
-def trials_steps(net: Net, given: Mapping[str, Trial], methods: Sequence[str], *, seed: int = 0) -> Iterator[Step]:
+def trials_steps(
+    net: Net, given: Mapping[str, Trial], methods: Sequence[str], *, precision: str = "float32", seed: int = 0
+) -> Iterator[Step]:
     """`trials`, a Step per picture and method: the rows so far."""
     methods = [way(method.strip()).title for method in methods]  # refuses an unknown one before anything is computed
     rows: list[dict[str, object]] = []
@@ -83,7 +88,7 @@ def trials_steps(net: Net, given: Mapping[str, Trial], methods: Sequence[str], *
             asked = int(net.scores(net.batch(trial.pixels))[0].argmax())
         for method in methods:
             found = evidence(net, trial.pixels, asked, method=method)
-            judged = judge(net, trial.pixels, asked, found, seed=seed)
+            judged = judge(net, trial.pixels, asked, found, precision=precision, seed=seed)
             row = {"picture": name, "class": net.labels[asked], "method": method}
             row |= {measure: getattr(judged, measure) for measure in MEASURES}
             rows.append(row | against(judged.evidence, trial.truth))

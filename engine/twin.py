@@ -18,15 +18,20 @@ from engine.graph import Graph, Node
 from engine.ops import OLD, OPS
 from engine.packed import Packed, pack
 
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
 
 class NoGradient(ValueError):
     """The graph has an op that the Twin cannot compute; the message names the op, its version and the node."""
 
 
 class Twin:
-    """The graph in PyTorch. The weights are frozen and never change, so that one Twin serves every thread."""
+    """The graph in PyTorch. The weights are frozen and never change, so that one Twin serves every thread.
 
-    def __init__(self, graph: Graph, mean: Iterable[float], std: Iterable[float]):
+    half: the weights of products are rounded to bfloat16, once, for passes without a gradient (engine/half.py).
+    """
+
+    def __init__(self, graph: Graph, mean: Iterable[float], std: Iterable[float], *, half: bool = False):
         self.graph = graph
         with warnings.catch_warnings():
             # The arrays are read-only views of the file's bytes, and nothing here writes to them.
@@ -36,6 +41,11 @@ class Twin:
         self.constants = {
             name: c.contiguous(memory_format=torch.channels_last) if c.ndim == 4 else c for name, c in constants.items()
         }
+        if half:
+            factors = {name for node in graph.nodes if node.op in PRODUCTS for name in node.inputs[1:]}
+            for name in factors & self.constants.keys():
+                if self.constants[name].dtype == torch.float32:
+                    self.constants[name] = self.constants[name].bfloat16()
         self.packed = {node.outputs[0]: p for node in graph.nodes if (p := pack(node, graph, self.constants))}
         readers = Counter(name for node in graph.nodes for name in node.inputs)
         # By the convolution's output: what a rectifier makes of it that is the only one to read it.

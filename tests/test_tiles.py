@@ -15,9 +15,10 @@ import torch
 from engine import nets as networks
 from engine import optimize
 from engine.gram import features, looked, texture_tally
+from engine.half import has_bfloat16
 from engine.net import Net
 from engine.style_transfer import resemblance, strength, style_transfer, style_transfer_steps, wanted
-from engine.tiles import Part, at_once, has_bfloat16, tiled, windows
+from engine.tiles import Part, at_once, tiled, windows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PROJECT = Path(__file__).parent.parent
@@ -163,7 +164,7 @@ def test_the_gradient_in_bfloat16_points_the_same_way(imagenette, tile):
 
 
 def test_bfloat16_is_refused_where_there_is_none(tiny, monkeypatch):
-    monkeypatch.setattr("engine.style_transfer.has_bfloat16", lambda: False)
+    monkeypatch.setattr("engine.half.has_bfloat16", lambda: False)
     with pytest.raises(ValueError, match="no arithmetic for bfloat16: choose float32"):
         style_transfer(tiny, nets.picture((30, 40)), nets.picture((40, 40)), precision="bfloat16")
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
+from engine.fast_style import StyleNet
+from engine.half import PRECISIONS, has_bfloat16
 from engine.net import Layer, Net
 from engine.target import weighed
 from ui import charts, frame
@@ -161,6 +163,22 @@ def choice(label: str, key: str, options: Sequence[str], **look) -> str:
         label, options, default=options[0], required=True, key=key, bind="query-params", **look
     )
     return chosen or options[0]  # an empty value in a link gives None all the same
+
+
+def precision(net: Net | StyleNet) -> dict[str, str]:
+    """{"precision": …}, the numbers that a long run is computed in, or {} where there is nothing to choose.
+
+    bfloat16 is offered where the processor computes in it and passes run there; the Twin computes it, so a Net's has to
+    be certified.
+    """
+    if net.engine != "CPU" or not has_bfloat16():
+        return {}
+    told = "bfloat16 is up to three times as quick on this processor, and rounds to two or three digits."
+    chosen = choice("Numbers", "precision", list(PRECISIONS), help=told)
+    if chosen != PRECISIONS[0] and isinstance(net, Net) and (reason := frame.no_gradients(net)):
+        st.caption(f"The twin would compute in bfloat16, and it is not certified: float32 stays. {reason}")
+        return {}
+    return {"precision": chosen}
 
 
 def several(label: str, key: str, options: Sequence[str], default: Sequence[str], most: int | None = None) -> list[str]:

@@ -87,7 +87,8 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             width=200,
         )
     opacity = st.slider("Map over picture", 0.0, 1.0, 0.6, 0.05, key="opacity", bind="query-params", width=150)
-asking = ways()[method]
+    asking = ways()[method]
+    numbers = controls.precision(net) if "precision" in asking.takes else {}
 st.caption(" ".join([NOTES.get(method, ""), no_cam if method == methods[0] else ""]))
 if "target" not in asking.takes:
     st.info(
@@ -131,7 +132,7 @@ def steps():
     """All maps one after the other; a step's result are those that there are, the last one perhaps unfinished."""
     found = []
     for _, _, pixels, number, name in asks:
-        for step in evidence_steps(net, pixels, frame.aim(net, number), method=method, layer=name):
+        for step in evidence_steps(net, pixels, frame.aim(net, number), method=method, layer=name, **numbers):
             done = len(found) * WHOLE + WHOLE * step.index // step.total
             yield Step(done, len(asks) * WHOLE, [*found, step.result])
         found.append(step.result)
@@ -391,7 +392,7 @@ if view == "one map" and asking.steps is None:
         st.error(str(refusal))
 else:
     inputs = [(*number.items(), name) for _, _, _, number, name in asks]
-    knobs = (net.sha256, net.output, method, view, image.digest(scene.pixels), *titles[1:], *inputs)
+    knobs = (net.sha256, net.output, method, *numbers.values(), view, image.digest(scene.pixels), *titles[1:], *inputs)
     job = jobs.run(net.engine, "cam", knobs, steps)
     found = job.step.result if job.step else []
 
@@ -430,7 +431,7 @@ def map_png() -> bytes:
 frame.foot(
     asking.function,
     scene,
-    knobs={key: value for key, value in (("target", number), ("layer", layer)) if key in asking.takes},
+    knobs={key: value for key, value in (("target", number), ("layer", layer)) if key in asking.takes} | numbers,
     downloads=[
         ("Map (PNG)", "cam.png", map_png, "image/png"),
         (

@@ -76,9 +76,10 @@ def one_picture() -> None:
         layer = controls.map_layer(net, where) if "layer" in ways()[method].takes else None
         points = int(controls.choice("Points of a curve", "points", ["20", "10", "50", "100"]))
         parts = controls.number("Random parts", "parts", 8, 512, 32, width=130, help="How many infidelity hides.")
+        numbers = controls.precision(net)
     if ways()[method].needs_gradient:
         frame.need_gradients(net)
-    knobs = {"method": method, "layer": layer, "points": points, "masks": parts}
+    knobs = {"method": method, "layer": layer, "points": points, "masks": parts, **numbers}
     job = jobs.run(
         net.engine,
         "faithfulness",
@@ -237,6 +238,7 @@ def many_pictures() -> None:
     usual = ["Grad-CAM", "Gradient", "Guided backpropagation"]
     methods = controls.several("Methods", "several", list(ways()), usual)
     pictures = chosen_pictures()
+    numbers = controls.precision(net)
     asked = [method for method in methods if ways()[method].needs_gradient]
     if asked:
         frame.need_gradients(net)
@@ -244,12 +246,13 @@ def many_pictures() -> None:
         st.info("Choose a method and a picture.")
         st.stop()
     given = {name: Trial(net.view(picture)[0], None, truth_of(name)) for name, picture in pictures.items()}
+    digests = [image.digest(trial.pixels) for trial in given.values()]
     st.caption("Of each picture, the network is asked about the class that it finds the likeliest.")
     job = jobs.run(
         net.engine,
         "trials",
-        (net.sha256, net.output, *methods, *(image.digest(trial.pixels) for trial in given.values()), *given),
-        lambda: trials_steps(net, given, methods),
+        (net.sha256, net.output, *methods, *numbers.values(), *digests, *given),
+        lambda: trials_steps(net, given, methods, **numbers),
     )
 
     def draw(step, complete: bool) -> None:

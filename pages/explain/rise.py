@@ -33,8 +33,9 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         width=150,
         help="The run ends when the typical standard error is this share of the map's range; 0 goes on to the end.",
     )
+    numbers = controls.precision(net)
 
-knobs = {"masks": masks, "cells": cells, "shown": shown, "fill": fill, "stable": stable}
+knobs = {"masks": masks, "cells": cells, "shown": shown, "fill": fill, "stable": stable, **numbers}
 target = asked(net, frame.aim(net, where), class_probability)
 job = jobs.run(
     net.engine,

@@ -160,6 +160,7 @@ def of_video() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         side = controls.slider("Longer side, pixels", 160, 640, 320, 32, key="video_side", width=220)
         seconds = controls.slider("Seconds at most", 1, 20, 5, key="seconds", width=220)
+        numbers = controls.precision(net) if net else {}
         given = st.file_uploader(
             "A video: MP4, MOV, WebM or another",
             type=["mp4", "mov", "webm", "mkv", "avi"],
@@ -175,8 +176,8 @@ def of_video() -> None:
     job = jobs.run(
         net.engine,
         "fast_style",
-        (net.sha256, of, tuple(mix), side, seconds),
-        lambda: stylise_video(net, data, mix=mix, side=side, seconds=seconds),
+        (net.sha256, of, tuple(mix), side, seconds, *numbers.values()),
+        lambda: stylise_video(net, data, mix=mix, side=side, seconds=seconds, **numbers),
         picture=lambda reel: reel.painted,  # so that only a few are kept, each with its video
     )
 

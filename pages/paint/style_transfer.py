@@ -14,14 +14,12 @@ from engine.net import UnknownLayer
 from engine.style_transfer import (
     COLOURS,
     LARGEST,
-    PRECISIONS,
     STARTS,
     named,
     style_transfer,
     style_transfer_steps,
 )
 from engine.texture import CANVASES, MOVES
-from engine.tiles import has_bfloat16
 from ui import charts, controls, frame, studio
 
 OWN = "one of your own"
@@ -132,8 +130,7 @@ with st.expander("A second style, where, layers, and how it is changed", icon=":
         knobs["seed"] = controls.number("Seed", "seed", 0, 9999, 0, width=110)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         knobs["variation"] = controls.slider("Total variation", 0.0, 10.0, 0.0, 0.1, key="variation", width=220)
-        if has_bfloat16():
-            knobs["precision"] = controls.choice("Numbers", "precision", list(PRECISIONS))
+        knobs |= controls.precision(net)
         knobs["dream"] = controls.slider("Dream", 0.0, 1.0, 0.0, 0.01, key="dream", width=220)
 
 try:

@@ -1,0 +1,86 @@
+"""How can thousands of pictures be asked about in half the time?
+
+In bfloat16, numbers of 8 bits of precision in place of 24, for which newer processors have units of their own. ONNX
+Runtime computes in it on no CPU, so the Twin does: under torch's autocast, which keeps in float32 what needs it (sums,
+softmax, normalisation by the picture). Values come out with an error of about a hundredth; maps that are made of many
+of them hardly change (`benchmarks explain`). Kalamkar et al. 2019, arXiv:1905.12322.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from engine.net import Net, UnknownLayer
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+@functools.cache
+def has_bfloat16() -> bool:
+    """Whether this processor computes in bfloat16, by its kernel's or torch's word; others imitate it, slowly."""
+    listed = Path("/proc/cpuinfo")
+    if listed.exists():  # Linux: it saves torch's start where the answer is no
+        return re.search(r"\b(avx512_bf16|amx_bf16)\b", listed.read_text("ascii", "replace")) is not None
+    import torch
+
+    checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(check() for check in checks if check is not None)
+
+
+def check_precision(precision: str) -> None:
+    """Raises ValueError where it is none of PRECISIONS, or this processor has no such arithmetic."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"{precision!r} is none of {', '.join(PRECISIONS)}.")
+    if precision == "bfloat16" and not has_bfloat16():
+        raise ValueError("This processor has no arithmetic for bfloat16: choose float32.")
+
+
+def in_precision(net: Net, precision: str) -> Net:
+    """The net itself for "float32", and for "bfloat16" the same net with rounded forward passes.
+
+    Raises ValueError as `check_precision` does, and NoGradient where the net has no Twin.
+    """
+    check_precision(precision)
+    return net if precision == "float32" else net.half
+
+
+class Half(Net):
+    """A Net whose forward passes are the Twin's, in bfloat16: float32 values, rounded on their way.
+
+    Its gradients and what it says of itself are the net's own.
+    """
+
+    def __init__(self, net: Net):
+        self.__dict__.update(net.__dict__)  # nothing in a Net changes, so that two may share it
+        self.sha256 = hashlib.sha256(f"{net.sha256} bfloat16".encode()).hexdigest()  # its results are others
+        self.twin = net.twin
+
+    @functools.cached_property
+    def _rounded(self):
+        """The Twin once more, with rounded weights."""
+
+        from engine.twin import Twin
+
+        return Twin(self.twin.graph, self.metadata.mean, self.metadata.std, half=True)
+
+    def activations(self, batch: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
+        return self.resume(self._feed(batch), names)
+
+    def resume(self, start: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
+        import torch
+
+        names = list(dict.fromkeys(names))
+        for name in names:
+            if name not in self.graph.from_input:
+                raise UnknownLayer(f"{self.name} has no tensor {name!r} that depends on the picture.")
+        given = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in start.items()}
+        given = {n: x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for n, x in given.items()}
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            found = self._rounded(None, names, start=given)
+        return {name: (x.float() if x.dtype == torch.bfloat16 else x).numpy() for name, x in found.items()}
