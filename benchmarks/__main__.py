@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import click
+import numpy as np
 import torch
 
 from benchmarks import (
@@ -24,6 +25,8 @@ from benchmarks import (
     style_transfer,
 )
 from benchmarks.timing import Others, machine, table
+from engine import image
+from engine.dataset import find
 from engine.net import Net
 from engine.nets import SHIPPED
 
@@ -38,8 +41,15 @@ PAIRED = {"explain", "overhead", "maximize", "index", "one_pixel", "adversarial"
 @click.option("--windows", default=",".join(occlusion.NETS), help="The same, for the table `occlusion`.")
 @click.option("--rounds", type=click.IntRange(1), default=7, help="Of each comparison; what counts is their median.")
 @click.option("--quick", is_flag=True, help="Less of it: 3 rounds, one size of patch, a tenth of the steps.")
+@click.option(
+    "--trained",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What benchmarks.train_vgg16 wrote: with `occlusion`, approximate maps are measured on it, too.",
+)
 @click.option("--large", default="vgg16", help="Networks on which only the quick methods of `explain` are timed.")
-def main(tables: tuple[str, ...], nets: str, windows: str, rounds: int, quick: bool, large: str) -> None:
+def main(
+    tables: tuple[str, ...], nets: str, windows: str, rounds: int, quick: bool, large: str, trained: Path | None
+) -> None:
     """Time the engine beside its peers, and beside bare ONNX Runtime: all tables, or the named ones.
 
     Leave the machine alone meanwhile.
@@ -52,6 +62,8 @@ def main(tables: tuple[str, ...], nets: str, windows: str, rounds: int, quick: b
         if "occlusion" in only:
             some = (occlusion.MAIN_PATCH,) if quick else occlusion.PATCHES
             _occlusion(windows.split(","), some, Path(folder), min(rounds, 3))
+            if trained:
+                _approximate(networks.trained(trained, Path(folder)), min(rounds, 3))
         if "explain" in only:
             more = [networks.pair(name, Path(folder)) for name in filter(None, large.split(","))]
             _explain(pairs, more, rounds)
@@ -114,13 +126,26 @@ def _occlusion(names: list[str], patches: tuple[int, ...], folder: Path, rounds:
     for name in main:
         spent = ", ".join(f"{what} {value:.2f} ms" for what, value in occlusion.profile(pairs[name]).items())
         click.echo(f"A position of {name} on one core: {spent}.")
-    if main[:1] == [occlusion.MAIN[0]]:
-        click.echo(f"\nApproximate, {main[0]}, patch {occlusion.MAIN_PATCH} (goal {occlusion.APPROXIMATE_GOAL:g}×):\n")
-        rows = [
-            (f"{share:g}", f"{drill:g}", f"{ssim:.3f}", f"**{statistics.median(ratios):.1f}×**")
-            for share, drill, ssim, ratios in occlusion.approximate(pairs[main[0]], rounds, best[main[0]])
-        ]
-        click.echo(table(["field", "drill", "SSIM to the exact map", "over Captum"], rows) + "\n")
+
+
+def _approximate(pair: networks.Pair, rounds: int) -> None:
+    data = find(_shared("imagenette160", "val.parquet"))
+    numbers = np.linspace(0, len(data) - 1, occlusion.PICTURES).round().astype(int)
+    pictures = [image.load(data.encoded(int(number))) for number in numbers]
+    said = f"{pair.name} ({pair.weights} weights), patch {occlusion.MAIN_PATCH}, {len(pictures)} pictures"
+    click.echo(f"\n### Approximate occlusion, {said} ({rounds} rounds)\n")
+    head = ["field", "drill", "SSIM to the exact map, mean", "of each picture", "over Captum", "goal"]
+    click.echo(table(head, []))
+    for share, drill, near, ratios in occlusion.approximate(pair, pictures, rounds):
+        each = ", ".join(f"{ssim:.2f}" for ssim in sorted(near))
+        ratio = f"**{statistics.median(ratios):.1f}×** ({min(ratios):.1f} to {max(ratios):.1f})"
+        goal = f"{occlusion.APPROXIMATE_GOAL:g}× at 0.9"
+        row = (f"{share:g}", f"{drill:g}", f"**{statistics.mean(near):.3f}**", each, ratio, goal)
+        click.echo(table(head, [row]).splitlines()[-1])
+
+
+def _shared(*parts: str) -> Path:
+    return Path(os.environ.get("CONVOSCOPE_SHARED", "../shared"), "data", *parts)
 
 
 def _explain(pairs: list[networks.Pair], large: list[networks.Pair], rounds: int) -> None:
@@ -169,7 +194,7 @@ def _fast_style(folder: Path, rounds: int) -> None:
 
 
 def _index(pairs: list[networks.Pair], folder: Path, rounds: int) -> None:
-    data = index.some(Path(os.environ.get("CONVOSCOPE_SHARED", "../shared"), "data", "imagenette160", "val.parquet"))
+    data = index.some(_shared("imagenette160", "val.parquet"))
     nets = [(f"{pair.name} ({pair.weights} weights)", pair.net) for pair in pairs]
     click.echo(f"\n### The pass over {index.COUNT} pictures of {data.name}, pictures per second ({rounds} rounds)\n")
     goal = f"share (goal {index.GOAL})"

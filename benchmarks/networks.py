@@ -26,9 +26,19 @@ class Pair:
     """The same network twice."""
 
     name: str
-    weights: str  # "published" or "random"
+    weights: str  # "published", "random" or a data set's name
     module: torch.nn.Module
     net: Net
+
+
+def trained(weights: Path, folder: Path) -> Pair:
+    """The VGG-16 of benchmarks/train_vgg16.py, exported to `folder`."""
+    state = torch.load(weights, weights_only=True)
+    module = models.vgg16(num_classes=len(state["classifier.6.bias"])).eval()
+    module.load_state_dict(state)
+    path = folder / "vgg16_trained.onnx"
+    export(module, path, Metadata(input_size=SIZE, source="benchmarks/train_vgg16.py"))
+    return Pair("vgg16", "Imagenette", module, Net(path))
 
 
 def pair(name: str, folder: Path) -> Pair:

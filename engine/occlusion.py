@@ -186,8 +186,6 @@ def occlusion_likeness_steps(
     drill: float = 0.25,
 ) -> Iterator[Step]:
     """`occlusion_likeness`, the exact map and then the other; its result is None before the end."""
-    from skimage.metrics import structural_similarity  # which the page needs for approximate maps only
-
     target, (patch, stride) = asked(net, target, class_probability), _sizes(image, patch, stride)
     knobs = {"patch": patch, "stride": stride, "fill": fill, "seed": seed}
     smallest = min(len(positions(side, patch, stride)) for side in image.shape[:2])
@@ -205,9 +203,16 @@ def occlusion_likeness_steps(
         maps.append(found)
         work.append(step.total * _asking(net, image, target, patch, stride, more.get("field", 1.0))[0].share)
     exact, other = maps
+    yield Step(2 * count, 2 * count, Likeness(_ssim(exact, other), exact, other, work[1] / work[0]))
+
+
+def _ssim(exact: np.ndarray, other: np.ndarray) -> float:
+    """Of two maps (rows, cols), three positions a side or more: 1 where they are the same."""
+    from skimage.metrics import structural_similarity  # which the page needs for approximate maps only
+
+    smallest = min(exact.shape)
     side = min(7, smallest - 1 + smallest % 2)
-    ssim = structural_similarity(exact, other, win_size=side, data_range=max(float(np.ptp(exact)), 1e-12))
-    yield Step(2 * count, 2 * count, Likeness(float(ssim), exact, other, work[1] / work[0]))
+    return float(structural_similarity(exact, other, win_size=side, data_range=max(float(np.ptp(exact)), 1e-12)))
 
 
 def occlusion_fall(
