@@ -8,6 +8,8 @@ have them. That both come nearer to the style is asserted before anything is tim
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -18,6 +20,7 @@ from benchmarks.networks import Pair
 from benchmarks.timing import Comparison, alternate
 from engine import samples
 from engine.gram import distances, scales
+from engine.half import PRECISIONS, has_bfloat16
 from engine.image import fit
 from engine.style_transfer import style_transfer
 
@@ -28,24 +31,24 @@ CONTENT_WEIGHT, STYLE_WEIGHT = 1.0, 1e6
 
 
 def compare(pair: Pair, rounds: int) -> Iterator[tuple[str, Comparison]]:
-    """(how the peer's weights are, seconds for STEPS steps). Raises AssertionError where one gets no nearer."""
+    """(what is compared, seconds for STEPS steps). Raises AssertionError where one gets no nearer."""
     content, style = (fit(samples.load(name), (SIZE, SIZE))[0] for name in ("coffee", "gravel"))
     layers = scales(pair.net)
     assert len(layers) == len(PLACES), layers
-    ours = lambda: _ours(pair, content, style)  # noqa: E731
-    for frozen in (False, True):
+    for frozen, precision in itertools.product((False, True), PRECISIONS if has_bfloat16() else PRECISIONS[:1]):
+        ours = functools.partial(_ours, pair, content, style, precision)
         theirs = peer(pair.module, content, style, frozen=frozen)
         before, *after = (
             float(np.mean(list(distances(pair.net, made, style, layers).values())))
             for made in (content, ours(), theirs())
         )
         assert max(after) < before, f"{before:.3f} became {after}"
-        yield "frozen" if frozen else "unfrozen", alternate(ours, theirs, rounds=rounds)
+        yield f"{'frozen' if frozen else 'unfrozen'}; ours in {precision}", alternate(ours, theirs, rounds=rounds)
 
 
-def _ours(pair: Pair, content: np.ndarray, style: np.ndarray) -> np.ndarray:
+def _ours(pair: Pair, content: np.ndarray, style: np.ndarray, precision: str) -> np.ndarray:
     how = {"size": SIZE, "steps": STEPS, "stages": 1, "start": "picture", "canvas": "pixels", "move": "lbfgs"}
-    return style_transfer(pair.net, content, style, **how).picture
+    return style_transfer(pair.net, content, style, precision=precision, **how).picture
 
 
 def peer(module: torch.nn.Module, content: np.ndarray, style: np.ndarray, *, frozen: bool) -> Callable[[], np.ndarray]:

@@ -1,9 +1,9 @@
 """How can thousands of pictures be asked about in half the time?
 
 In bfloat16, numbers of 8 bits of precision in place of 24, for which newer processors have units of their own. ONNX
-Runtime computes in it on no CPU, so the Twin does: under torch's autocast, which keeps in float32 what needs it (sums,
-softmax, normalisation by the picture). Values come out with an error of about a hundredth; maps that are made of many
-of them hardly change (`benchmarks explain`). Kalamkar et al. 2019, arXiv:1905.12322.
+Runtime computes in it on no CPU, so the Twin does: under torch's autocast, which keeps sums and softmax in float32.
+Values come out with an error of about a hundredth; maps that are made of many of them hardly change (`python -m
+benchmarks explain`). Kalamkar et al. 2019, arXiv:1905.12322.
 """
 
 from __future__ import annotations
@@ -11,12 +11,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.net import Net, UnknownLayer
+from engine.net import Net
+
+if TYPE_CHECKING:
+    from engine.twin import Twin
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -62,9 +67,8 @@ class Half(Net):
         self.twin = net.twin
 
     @functools.cached_property
-    def _rounded(self):
-        """The Twin once more, with rounded weights."""
-
+    def rounded(self) -> Twin:
+        """The Twin once more, with rounded weights; to be called under torch's autocast."""
         from engine.twin import Twin
 
         return Twin(self.twin.graph, self.metadata.mean, self.metadata.std, half=True)
@@ -72,15 +76,14 @@ class Half(Net):
     def activations(self, batch: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
         return self.resume(self._feed(batch), names)
 
-    def resume(self, start: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
+    def _tap(self, names: Sequence[str], start: Mapping[str, np.ndarray]) -> SimpleNamespace:
+        return SimpleNamespace(run=self._computed)  # in a session's place
+
+    def _computed(self, names: Sequence[str], feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         import torch
 
-        names = list(dict.fromkeys(names))
-        for name in names:
-            if name not in self.graph.from_input:
-                raise UnknownLayer(f"{self.name} has no tensor {name!r} that depends on the picture.")
-        given = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in start.items()}
+        given = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feed.items()}
         given = {n: x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for n, x in given.items()}
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            found = self._rounded(None, names, start=given)
-        return {name: (x.float() if x.dtype == torch.bfloat16 else x).numpy() for name, x in found.items()}
+            found = self.rounded(None, names, start=given)
+        return [(x.float() if x.dtype == torch.bfloat16 else x).numpy() for x in map(found.get, names)]

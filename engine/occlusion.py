@@ -21,6 +21,7 @@ from engine.target import Target, asked, class_probability, measure
 
 FIRST = 8  # the coarsest pass visits every eighth position of each axis
 DRILL = 2  # of an approximate map, every second position of each axis is always visited
+NEAR = 0.6  # positions: how far around a known one an approximate map heeds what straight lines are off by there
 
 
 def positions(side: int, patch: int, stride: int) -> list[int]:
@@ -58,7 +59,8 @@ def occlusion(
     patch, stride: in pixels. fill: one of FILLS. seed: of the fill "noise".
     field: of each map's side, how much of what a patch touches is computed again at most; 1 for all of it, which is
     exact, and less for a quicker, approximate map (engine/incremental.py). drill: of the positions between those that
-    are always visited, which share is, where hiding changes most; what lies between the others is interpolated.
+    are always visited, which share is: first those in the middle of four, then where hiding changes most. What lies
+    between is interpolated.
     Returns (rows, cols) in the target's unit; entry (i, j) is for the patch from (i * stride, j * stride).
     Raises UnknownClass, ValueError.
     """
@@ -112,12 +114,14 @@ def occlusion_steps(
         return
     between = interpolated(values, step)
     whole = float(measure(net, net.batch(image), target)[0])
-    rest = sorted(set(order) - set(first), key=lambda at: -abs(between[at] - whole))
+    # First those in the middle of four, which tell most of what lies between; then where the number is furthest off.
+    middle = {at for at in order if at[0] % step and at[1] % step}
+    rest = sorted(set(order) - set(first), key=lambda at: (at not in middle, -abs(between[at] - whole)))
     for count in visited(rest[:more]):
         done += count
         if done < total:
             yield Step(done, total, values.copy())
-    yield Step(total, total, np.where(np.isnan(values), between, values))
+    yield Step(total, total, filled(values, between))
 
 
 def _asking(
@@ -131,6 +135,16 @@ def _asking(
     corners = [[min(start, side - s) for start in of] for of, side, s in zip(starts, sides, size, strict=True)]
     ask = changed(net, image, target.names, size, rows=corners[0], cols=corners[1], field=field)
     return ask, starts, corners
+
+
+def filled(values: np.ndarray, between: np.ndarray) -> np.ndarray:
+    """A map whose unknown positions (NaN) are `between`, moved as far as that is off at the known ones around them."""
+    from scipy.ndimage import gaussian_filter  # which only approximate maps need
+
+    known = ~np.isnan(values)
+    off = np.where(known, values - between, 0)
+    near = [gaussian_filter(each.astype(np.float64), NEAR, mode="nearest") for each in (off, known)]
+    return np.where(known, values, between + near[0] / np.maximum(near[1], 1e-12)).astype(values.dtype)
 
 
 def interpolated(values: np.ndarray, step: int) -> np.ndarray:
@@ -163,7 +177,7 @@ def occlusion_likeness(
     fill: str = "grey",
     seed: int = 0,
     field: float = 0.5,
-    drill: float = 0.25,
+    drill: float = 0.3,
 ) -> Likeness:
     """How near the map of `occlusion` with these knobs comes to the exact one, on a picture to try it on.
 
@@ -183,7 +197,7 @@ def occlusion_likeness_steps(
     fill: str = "grey",
     seed: int = 0,
     field: float = 0.5,
-    drill: float = 0.25,
+    drill: float = 0.3,
 ) -> Iterator[Step]:
     """`occlusion_likeness`, the exact map and then the other; its result is None before the end."""
     target, (patch, stride) = asked(net, target, class_probability), _sizes(image, patch, stride)

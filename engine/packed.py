@@ -42,10 +42,7 @@ class Kernels:
 
 
 def pack(node: Node, graph: Graph, constants: Mapping[str, torch.Tensor]) -> Kernels | None:
-    """The kernels of a plain convolution with constant weights; None for all else, and where torch has no oneDNN.
-
-    Of weights in bfloat16 only those of the way there.
-    """
+    """The kernels of a plain convolution with constant weights; None for all else, and where torch has no oneDNN."""
     weight = constants.get(node.inputs[1]) if node.op == "Conv" else None
     shapes = [graph.shapes.get(name) for name in (*node.inputs[:1], *node.outputs[:1])]
     if weight is None or weight.ndim != 4 or None in shapes or not ONEDNN:
@@ -63,9 +60,7 @@ def pack(node: Node, graph: Graph, constants: Mapping[str, torch.Tensor]) -> Ker
     forwards = order(weight.contiguous(), pads[:2], strides, ones, 1, list(shapes[0]))
     around = [size - 1 - before for size, before in zip(weight.shape[2:], pads[:2], strict=True)]
     backwards, phases = None, 1
-    if weight.dtype != torch.float32:
-        pass
-    elif strides == ones and min(around) >= 0:  # the gradient is a convolution with the kernels turned round
+    if strides == ones and min(around) >= 0:  # the gradient is a convolution with the kernels turned round
         turned = weight.transpose(0, 1).flip(2, 3).contiguous()
         backwards = order(turned, around, ones, ones, 1, list(shapes[1]))
     elif 1 < strides[0] == strides[1] <= min(weight.shape[2:]) and weight.shape[1] <= 4:

@@ -116,8 +116,9 @@ def _computed(net: Net, names: Sequence[str], x: torch.Tensor, half: bool) -> di
     """The layers' values in float32, for what the graph takes in."""
     import torch
 
+    twin = net.half.rounded if half else net.twin
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        values = net.twin(None, names, start={net.graph.input: x})
+        values = twin(None, names, start={net.graph.input: x})
     return {name: value.float() for name, value in values.items()} if half else values
 
 

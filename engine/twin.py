@@ -28,7 +28,7 @@ class NoGradient(ValueError):
 class Twin:
     """The graph in PyTorch. The weights are frozen and never change, so that one Twin serves every thread.
 
-    half: the weights of products are rounded to bfloat16, once, for passes without a gradient (engine/half.py).
+    half: the weights of products are rounded to bfloat16, once, for passes under autocast (engine/half.py).
     """
 
     def __init__(self, graph: Graph, mean: Iterable[float], std: Iterable[float], *, half: bool = False):

@@ -58,6 +58,19 @@ def test_entered_in_the_middle(imagenette, cat):
     np.testing.assert_allclose(found[logits], imagenette.resume(start, [logits])[logits], rtol=0.02, atol=0.05)
 
 
+@here
+def test_a_batch_size_that_the_graph_fixes_is_kept(tmp_path):
+    """A mean over the batch: pictures that were run together would mix."""
+    tail = [("ReduceMean", "logits", "all", {"axes": [0], "keepdims": 1}), ("Add", "logits all", "out", {})]
+    tail = [nets.node(op, inputs, output, **how) for op, inputs, output, how in tail]
+    net = nets.save(nets.tiny(shape=(1, 3, *nets.SIZE), tail=tail, about=nets.ABOUT), tmp_path / "net.onnx")
+    assert net.fixed_batch == 1
+    batch = np.random.default_rng(0).random((3, 3, *nets.SIZE), np.float32)
+    wanted = net.scores(batch)
+    np.testing.assert_allclose(Half(net).scores(batch), wanted, atol=0.02 * np.abs(wanted).max())
+    assert np.ptp(wanted, 0).max() > 0.1 * np.abs(wanted).max()  # so that mixed ones would show
+
+
 def test_it_is_the_same_net_with_results_of_its_own(imagenette, cat):
     rounded = Half(imagenette)
     assert rounded.sha256 != imagenette.sha256

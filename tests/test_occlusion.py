@@ -15,6 +15,7 @@ from engine.occlusion import (
     FILLS,
     coarse,
     coarse_to_fine,
+    filled,
     interpolated,
     occlude,
     occlusion,
@@ -352,23 +353,38 @@ def test_a_map_with_straight_lines_between_what_is_known():
     np.testing.assert_allclose(found, [[0, 1, 2, 2], [2, 3, 4, 4], [4, 5, 6, 6], [6, 5, 4, 4], [8, 5, 2, 2]])
 
 
-def test_an_approximate_map_asks_where_hiding_changes_most(tiny, picture):
+@pytest.mark.parametrize("drill", [0.2, 0.7])
+def test_an_approximate_map_asks_in_the_middle_and_then_where_hiding_changes_most(tiny, picture, drill):
     exact = occlusion(tiny, picture, 1, patch=4, stride=1)
-    steps = list(occlusion_steps(tiny, picture, 1, patch=4, stride=1, drill=0.25))
+    steps = list(occlusion_steps(tiny, picture, 1, patch=4, stride=1, drill=drill))
     found = steps[-1].result
     count = -(-exact.shape[0] // 2) * -(-exact.shape[1] // 2)
-    assert steps[-1].index == steps[-1].total == count + round(0.25 * (exact.size - count))
+    more = round(drill * (exact.size - count))
+    assert steps[-1].index == steps[-1].total == count + more
     assert not np.isnan(found).any()
     between = interpolated(exact, 2)
-    asked = np.isclose(found, exact, atol=1e-7)
-    assert asked[::2, ::2].all()
-    assert np.isclose(found, between, atol=1e-7)[~asked].all()
+    rows, cols = np.indices(exact.shape)
+    middle, gap = (rows % 2 == 1) & (cols % 2 == 1), (rows % 2 == 1) | (cols % 2 == 1)
     whole = softmax(tiny.scores(tiny.batch(picture)))[0, 1]
-    effect = np.abs(between - whole)
-    effect[::2, ::2] = np.nan
-    asked[::2, ::2] = False
-    assert effect[asked].min() >= np.sort(effect[~np.isnan(effect)])[-steps[-1].total + count] - 1e-6
+    most = np.where(gap, np.abs(between - whole) + 1e3 * middle, -1)
+    asked = ~gap | (most >= np.sort(most.ravel())[-more])
+    np.testing.assert_allclose(found[asked], exact[asked], atol=1e-7)
+    np.testing.assert_allclose(found, filled(np.where(asked, exact, np.nan), between), atol=1e-7)
+    assert np.abs(found - exact).mean() < np.abs(np.where(asked, exact, between) - exact).mean()  # better than lines
     np.testing.assert_array_equal(occlusion(tiny, picture, 1, patch=4, stride=1, drill=0.999999), exact)
+
+
+def test_unknown_positions_move_with_the_known_ones_around_them():
+    between, known = np.arange(30.0).reshape(5, 6), np.random.default_rng(0).random((5, 6)) < 0.5
+    same = filled(np.where(known, between, np.nan), between)
+    np.testing.assert_allclose(same, between)
+    np.testing.assert_allclose(filled(np.where(known, between + 3, np.nan), between), between + 3)
+    one = np.full((9, 9), np.nan)
+    one[0, 0] = 2  # its neighbour is nearly moved with it, and at the other end nothing is known
+    far = filled(one, np.zeros((9, 9)))
+    assert far[0, 0] == 2
+    assert far[0, 1] == pytest.approx(2)
+    assert abs(far[8, 8]) < 1e-6
 
 
 def test_how_near_an_approximate_map_comes(tiny, picture):

@@ -23,7 +23,7 @@ from engine.target import asked, class_probability, number
 from ui import charts, controls, frame, jobs
 
 NUMBERS = ("exact", "approximate")
-APPROXIMATE = {"field": 0.5, "drill": 0.25}  # half of each map's side at most, and a quarter of the gaps
+APPROXIMATE = {"field": 0.5, "drill": 0.3}  # half of each map's side at most, and three tenths of the gaps
 TRIED = 14  # positions a side, at most, at which the two are compared
 
 scene = frame.scene()
