@@ -16,7 +16,7 @@ from engine.half import in_precision
 from engine.image import resize
 from engine.net import Net, softmax
 from engine.step import Step, last
-from engine.target import Target, asked, measure
+from engine.target import Target, asked
 
 
 def score_cam(
@@ -42,20 +42,32 @@ def score_cam_steps(
     target, name = asked(net, target), net.map_layer(layer).name
     batch = net.batch(image)
     maps = net.activations(batch, [name])[name][0]
-    mean = np.array(net.metadata.mean, np.float32)[:, None, None]
+    seen = net.normalise(batch)  # whose zero is the mean colour, so that a mask is one multiplication
+    stretch = [_stretching(*lengths) for lengths in zip(maps.shape[1:], image.shape[:2], strict=True)]
     size, scores = net.batch_size, np.full(len(maps), np.nan, np.float32)
     # A channel that is the same everywhere, as dead ones are, masks all of the picture: one pass for all of them.
     alive = np.ptp(maps, (1, 2)) > 0
     if not alive.all():
-        scores[~alive] = measure(net, np.broadcast_to(mean, batch.shape), target)[0]
+        scores[~alive] = _measured(net, np.zeros_like(seen), target)[0]
     order = np.flatnonzero(alive)
     for first in range(0, max(len(order), 1), size):
         some = order[first : first + size]
         if len(some):
-            masks = resize(maps[some].transpose(1, 2, 0), image.shape[:2]).transpose(2, 0, 1)[:, None]
-            low, high = (extreme((-2, -1), keepdims=True) for extreme in (masks.min, masks.max))
-            scores[some] = measure(net, mean + (masks - low) / (high - low) * (batch - mean), target)
+            masks = stretch[0] @ maps[some] @ stretch[1].T
+            masks -= masks.min((1, 2), keepdims=True)
+            masks /= masks.max((1, 2), keepdims=True)
+            scores[some] = _measured(net, masks[:, None] * seen, target)
         known = ~np.isnan(scores)
         weights = softmax(scores[known])
         done = int(known.sum())
         yield Step(done, len(maps), np.maximum(np.tensordot(weights, maps[known], 1), 0))
+
+
+def _stretching(length: int, wanted: int) -> np.ndarray:
+    """(wanted, length): what `resize` does along one axis, as a matrix."""
+    return resize(np.eye(length, dtype=np.float32)[:, None], (wanted, 1))[:, 0]
+
+
+def _measured(net: Net, taken: np.ndarray, target: Target) -> np.ndarray:
+    """(B,) the target's value on what the graph takes in, (B, C, H, W)."""
+    return target.value(net.resume({net.graph.input: taken}, target.names))

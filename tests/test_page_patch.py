@@ -34,6 +34,7 @@ from test_pages import (  # noqa: F401  (home is a fixture)
 from engine import dataset, image
 from engine.__main__ import main as engine
 from engine.adversarial_patch import adversarial_patch, cut_out, parted, printable, rates, with_patch
+from engine.lookalikes import lookalikes
 from engine.net import softmax
 from engine.survival import survival
 from ui import jobs
@@ -112,6 +113,21 @@ def test_it_lies_where_the_sliders_say(given):
     table = pd.read_csv(io.BytesIO(given["survival.csv"]))
     again = survival(net, image.load(given["patched.png"])[..., :1])
     np.testing.assert_allclose(table.probability, again.probability, atol=1e-4)
+
+
+def test_the_map_of_places_is_the_engines():
+    at = opened("patch", **LINK, patch_size_small=0.5)
+    assert fine(at)
+    climb, _ = expected(at)
+    given = scene(at)
+    found = lookalikes(given.net, given.pixels, 8, cut_out(climb.picture), share=0.5, grid=16)
+    seen = [table for chart in charts(at) for table in tables(chart) if {"row", "col", "probability"} <= set(table)]
+    for wanted in (found.map, found.hidden):
+        assert any(
+            len(table["probability"]) == wanted.size and np.allclose(table["probability"], wanted.ravel(), atol=1e-4)
+            for table in seen
+        )
+    assert any(f"{(found.found == 8).mean():.0%} of the places" in caption.value for caption in at.caption)
 
 
 def test_moving_it_trains_nothing_anew(given):

@@ -27,6 +27,9 @@ def test_a_click_on_the_picture_moves_the_patch(visitor):
     visitor.page.wait_for_function("() => location.search.includes('patch_row=5&patch_col=20')")
     expect(visitor.page.get_by_test_id("stSliderThumbValue").filter(has_text=re.compile("^20$"))).to_be_visible()
     expect(visitor.page.locator(".st-key-again_patch")).to_be_visible()  # and nothing is trained anew
+    expect(visitor.page.locator(".st-key-again_everywhere")).to_be_visible()
+    visitor.click("everywhere_map", 308 * 2.5 / 16, 308 * 9.5 / 16)  # the middle of the place's 2 × 2 pixels
+    visitor.page.wait_for_function("() => location.search.includes('patch_row=19&patch_col=5')")
 
 
 def test_a_click_on_either_map_shows_the_place(visitor):

@@ -25,10 +25,12 @@ from engine.adversarial_patch import (
     with_patch,
 )
 from engine.dataset import Dataset
+from engine.lookalikes import Pasted, lookalikes_steps
 from engine.net import Net, softmax
 from ui import charts, controls, fooled, frame, jobs, lens, studio
 
 SMALL, WIDE = 64, (0.5, 0.7)  # on so few pixels a patch of a third of the picture has no room for a pattern
+GRID = 16  # places along the longer side at which the patch is tried
 PLACES = 32  # along the longer side of the picture, that a click can choose
 LARGE = 1e9  # multiplications of a forward pass: larger networks are trained in fewer steps, unless more are asked for
 STEPS = (80, 30)
@@ -155,8 +157,59 @@ def draw(step, complete: bool) -> None:
         likeliest("Without", frame.scores(net, original))
 
 
+def everywhere(patch: np.ndarray) -> jobs.Job:
+    """On your picture, the class's probability for each place of the patch."""
+    at_each = jobs.run(
+        net.engine,
+        "everywhere",
+        (*key, job.step.index, image.digest(scene.pixels), size),
+        lambda: lookalikes_steps(net, scene.pixels, wanted, cut_out(patch), share=size, grid=GRID),
+    )
+
+    def maps(step, complete: bool) -> None:
+        if (st.session_state["patch_row"], st.session_state["patch_col"]) != (row, col):
+            st.rerun()  # a click, again
+        left, right = controls.panels(2)
+        for panel, title, part in (
+            (left, "**With its middle here**", "map"),
+            (right, "**The same, a plain disc in its place**", "hidden"),
+        ):
+            with panel:
+                st.markdown(title)
+                if step is None:
+                    st.skeleton(height=charts.PANEL + 60)
+                    continue
+                chart = charts.heatmap(
+                    getattr(step.result, part),
+                    title=f"probability of “{names[wanted]}”",
+                    bounds=(0.0, 1.0),
+                    over=scene.picture,
+                    frame=scene.frame,
+                    opacity=0.7,
+                    name=f"spot_{part}",
+                    value_name="probability",
+                )
+                alt = (
+                    f"{names[wanted]} for each place of {'the patch' if part == 'map' else 'a disc'}; a click lays it."
+                )
+                controls.clickable(chart, f"spot_{part}", chosen(step.result), alt, key=f"everywhere_{part}")
+        if complete:
+            taken = (step.result.found == wanted).mean()
+            st.caption(
+                f"Upright and of the size chosen above, the patch makes this picture “{names[wanted]}” at {taken:.0%} "
+                "of the places; the disc has the picture's mean colour. A click lays the patch there."
+            )
+
+    def chosen(found: Pasted):
+        return lambda point: put({"row": found.rows[int(point["row"])], "col": found.cols[int(point["col"])]})
+
+    st.markdown("**Where does it work on your picture?**")
+    jobs.show(net.engine, at_each, maps)
+    return at_each
+
+
 jobs.show(net.engine, job, draw)
-table, measured = None, None
+table, measured, at_each = None, None, None
 if job.step is not None and not job.active:
     patch = job.step.result.picture
     pasted = with_patch(scene.pixels, patch, place)
@@ -196,6 +249,8 @@ if job.step is not None and not job.active:
 
     st.markdown("**How well does it work?** On pictures that it has not seen, all saved in 8 bits")
     jobs.show(net.engine, measured, how_often)
+    if not measured.active:
+        at_each = everywhere(patch)
     table = fooled.stands(net, original, pasted, wanted, k)
 fooled.note()
 with st.container(horizontal=True, gap="medium"):
@@ -211,15 +266,20 @@ shell += ["--output", shlex.quote(net.output)] if len(net.outputs) > 1 else []
 shell += ["--data", shlex.quote(given), "--class", str(wanted), "--share", f"{share[0]:g} {share[1]:g}"]
 shell += [f"--{name} {value:g}" for name, value in options.items()]
 opened = f"nets.find({net.name!r}){f', output={net.output!r}' if len(net.outputs) > 1 else ''}"
-python = f"""from engine import dataset, nets
-from engine.adversarial_patch import adversarial_patch, numbers, parted, rates
+upload = scene.picture_name in (frame.UPLOAD, frame.CAMERA)
+picture = 'image.load("your-picture.jpg")' if upload else f"samples.load({scene.picture_name!r})"
+python = f"""from engine import dataset, {"image, nets" if upload else "nets, samples"}
+from engine.adversarial_patch import adversarial_patch, cut_out, numbers, parted, rates
+from engine.lookalikes import lookalikes
 from engine.net import Net
 
 net = Net({opened})
 train, test = parted(dataset.find({given!r}), net, {wanted}, pictures={pictures}, held={held}, seed={seed})
 climb = adversarial_patch(net, train, {wanted}, steps={steps}, share={share}, turn={turn}, seed={seed})
 found = rates(net, test, climb.picture, {wanted}, share={share}, turn={turn}, seed={seed + 1})
-result = numbers(climb, found)
+pixels, _ = net.view({picture})
+where = lookalikes(net, pixels, {wanted}, cut_out(climb.picture), share={size}, grid={GRID})
+result = numbers(climb, found) | {{"everywhere": where.map, "plain_disc": where.hidden}}
 """
 downloads = []
 if job.step is not None:
@@ -227,6 +287,8 @@ if job.step is not None:
     recipe = {"method": "patch", "net": net.name, "sha256": net.sha256, "data": given, "class": wanted, **options}
     recipe |= {"share": share, "steps_done": job.step.index, "versions": command.versions()}
     found = measured.step.result if measured is not None and measured.state == "done" else None
+    where = at_each.step.result if at_each is not None and at_each.step is not None else None
+    maps = {} if where is None else {"everywhere": where.map, "plain_disc": where.hidden}
     downloads = [
         (
             f"For printing (PNG, {PRINT:,} pixels a side: 10 cm at 300 dpi)",
@@ -242,7 +304,7 @@ if job.step is not None:
         ),
         ("Film (GIF)", "patch.gif", film.gif, "image/gif"),
         ("Film (MP4)", "patch.mp4", film.mp4, "video/mp4"),
-        ("Numbers (NPZ)", "patch.npz", frame.npz(**numbers(climb, found)), "application/octet-stream"),
+        ("Numbers (NPZ)", "patch.npz", frame.npz(**numbers(climb, found), **maps), "application/octet-stream"),
     ]
     if found is not None:
         rows = found.table()
