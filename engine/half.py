@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.net import Net
+from engine.net import Net, is_shape
 
 if TYPE_CHECKING:
     from engine.twin import Twin
 
 PRECISIONS = ("float32", "bfloat16")
+AT_ONCE = (
+    8  # pictures in one pass: torch takes new memory for each map, and for large ones the system is slow to give it
+)
 
 
 @functools.cache
@@ -82,8 +85,14 @@ class Half(Net):
     def _computed(self, names: Sequence[str], feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         import torch
 
-        given = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feed.items()}
-        given = {n: x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for n, x in given.items()}
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            found = self.rounded(None, names, start=given)
-        return [(x.float() if x.dtype == torch.bfloat16 else x).numpy() for x in map(found.get, names)]
+        parts = []
+        for first in range(0, next(len(array) for array in feed.values() if not is_shape(array)), AT_ONCE):
+            given = {}
+            for name, array in feed.items():
+                part = array if is_shape(array) else array[first : first + AT_ONCE]
+                x = torch.from_numpy(np.ascontiguousarray(part))
+                given[name] = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+                found = self.rounded(None, names, start=given)
+            parts.append([(x.float() if x.dtype == torch.bfloat16 else x).numpy() for x in map(found.get, names)])
+        return [each[0] if is_shape(each[0]) else np.concatenate(each) for each in zip(*parts, strict=True)]

@@ -392,21 +392,21 @@ class Net:
     def _run(
         self, session: onnxruntime.InferenceSession, names: Sequence[str], feed: Mapping[str, np.ndarray]
     ) -> list[np.ndarray]:
-        count = next(len(array) for array in feed.values() if not _is_shape(array))
+        count = next(len(array) for array in feed.values() if not is_shape(array))
         step = self.fixed_batch or count
         runs = []
         for i in range(0, count, step):  # once, unless the graph fixes its batch size
             short = step - min(step, count - i)
             parts = {}
             for name, array in feed.items():
-                part = array if _is_shape(array) else array[i : i + step]
+                part = array if is_shape(array) else array[i : i + step]
                 if short and part is not array:
                     part = np.concatenate([part, np.zeros((short, *part.shape[1:]), part.dtype)])
                 parts[name] = part
             runs.append([_without_last(out, short, step) for out in session.run(names, parts)])
         if len(runs) == 1:
             return runs[0]
-        return [parts[0] if _is_shape(parts[0]) else np.concatenate(parts) for parts in zip(*runs, strict=True)]
+        return [parts[0] if is_shape(parts[0]) else np.concatenate(parts) for parts in zip(*runs, strict=True)]
 
     def _tap(self, names: Sequence[str], start: Mapping[str, np.ndarray]) -> onnxruntime.InferenceSession:
         """A session for the part of the graph from `start` to `names`."""
@@ -541,14 +541,14 @@ def _taken(nodes: Iterable[onnx.NodeProto]) -> set[str]:
     return {name for node in nodes for name in node.input}
 
 
-def _is_shape(array: np.ndarray) -> bool:
+def is_shape(array: np.ndarray) -> bool:
     """Whether this is a shape, which some graphs compute on the way, and not a row for each picture."""
     return array.ndim < 2 and np.issubdtype(array.dtype, np.integer)
 
 
 def _without_last(out: np.ndarray, short: int, count: int) -> np.ndarray:
     """What a run of `count` pictures made, without the last `short`; some tensors have several rows for each."""
-    return out if not short or _is_shape(out) else out[: len(out) // count * (count - short)]
+    return out if not short or is_shape(out) else out[: len(out) // count * (count - short)]
 
 
 def _first_line(error: Exception) -> str:

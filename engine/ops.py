@@ -517,7 +517,8 @@ def resize(
         whole = all(by.get(2 + i, 1) * x.shape[2 + i] == size[i] for i in range(2))
         if mode == "nearest" and whole and not any(size[i] % x.shape[2 + i] for i in range(2)):
             if (how, nearest_mode) == ("asymmetric", "floor") or (how == "half_pixel" and "round" in nearest_mode):
-                return F.interpolate(x, size, mode="nearest")
+                with torch.autocast("cpu", enabled=False):  # as in `pad`
+                    return F.interpolate(x, size, mode="nearest")
         elif mode == "linear" and how == "align_corners":
             return F.interpolate(x, size, mode="bilinear", align_corners=True)
         elif mode == "linear" and whole and (how == "half_pixel" or (how == "pytorch_half_pixel" and 1 not in size)):
