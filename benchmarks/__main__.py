@@ -190,7 +190,12 @@ def _fast_style(folder: Path, rounds: int) -> None:
         ratio = f"**{timed.ratio:.2f}×** ({min(timed.ratios):.2f} to {max(timed.ratios):.2f})"
         rows.append((found.what, found.peer, ours, theirs, ratio, f"{found.difference:.0e}"))
     click.echo(f"\n### Fast style (goal beside PyTorch: {fast_style.GOAL:g}×; {rounds} rounds)\n")
-    click.echo(table(["what", "beside", "Convoscope", "the other", "faster by", "largest difference"], rows))
+    click.echo(
+        table(
+            ["what", "beside", "Convoscope", "the other", "faster by", "largest difference (in bfloat16 the mean)"],
+            rows,
+        )
+    )
 
 
 def _index(pairs: list[networks.Pair], folder: Path, rounds: int) -> None:
@@ -217,7 +222,7 @@ def _style(pair: networks.Pair, rounds: int) -> None:
         ratios = f"**{timed.ratio:.2f}×** ({min(timed.ratios):.2f} to {max(timed.ratios):.2f})"
         rows.append((pair.name, weights, f"{1 / ours:.1f}", f"{1 / theirs:.1f}", ratios, f"{style_transfer.GOAL}×"))
     click.echo(f"### Style transfer, {style_transfer.SIZE} pixels, L-BFGS: steps per second ({rounds} rounds)\n")
-    head = ["network", "the peer's weights", "Convoscope", "plain PyTorch", "faster by", "goal"]
+    head = ["network", "the peer's weights; our numbers", "Convoscope", "plain PyTorch", "faster by", "goal"]
     click.echo(table(head, rows) + "\n")
 
 

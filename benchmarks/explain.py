@@ -36,8 +36,8 @@ from engine.target import class_score
 
 PICTURE, STEPS, POINTS = "cat", 32, 32
 AT_ONCE = 5  # calls per timing of the quick ones: the first one after the peer's also pays for what that left behind
-HALF = 2e-2  # the same for logits that are computed in bfloat16
 AGREEMENT = 5e-3  # root mean square of the two results' difference, as a share of that of the peer's result
+HALF = 2e-2  # the same for logits that are computed in bfloat16
 # Where torchvision's modules put the last map before pooling, which is what Net.last_map finds in the graph.
 LAST = {"resnet18": lambda m: m.layer4, "vgg16": lambda m: m.features[29], "squeezenet1_1": lambda m: m.classifier[2]}
 

@@ -43,7 +43,7 @@ def compare(pair: Pair, rounds: int) -> Iterator[tuple[str, Comparison]]:
             for made in (content, ours(), theirs())
         )
         assert max(after) < before, f"{before:.3f} became {after}"
-        yield f"{'frozen' if frozen else 'unfrozen'}; ours in {precision}", alternate(ours, theirs, rounds=rounds)
+        yield f"{'frozen' if frozen else 'unfrozen'}; {precision}", alternate(ours, theirs, rounds=rounds)
 
 
 def _ours(pair: Pair, content: np.ndarray, style: np.ndarray, precision: str) -> np.ndarray:

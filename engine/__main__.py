@@ -351,9 +351,7 @@ _precision = click.option(
 @click.option("--methods", default=trials.USUAL, show_default=True, help="Titles of maps of evidence, commas between.")
 @click.option("--class", "class_", metavar="CLASS", help="Ask about this one.  [default: each picture's likeliest]")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
-@click.option(
-    "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True, help="Of its numbers."
-)
+@_precision
 @click.option("--seed", default=0, show_default=True, help="Of what is random in the measures.")
 def faithful(net: str, folder: Path, methods: str, class_: str | None, out: Path, precision: str, seed: int) -> None:
     """Measure maps of evidence on all pictures of FOLDER: insertion, deletion, drop, infidelity, and the truth.
@@ -553,9 +551,7 @@ def _numbers(text: str, key: str, count: int) -> tuple[float, ...]:
     "--side", type=click.IntRange(16), help="Longer side while painting.  [default: as it is; 320 of a video]"
 )
 @click.option("--seconds", default=10.0, show_default=True, help="How much of a video is painted at most.")
-@click.option(
-    "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True, help="Of its numbers."
-)
+@_precision
 def fast_style(
     net: str | None,
     image: str | None,

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.half import PRECISIONS as PRECISIONS
 from engine.image import resize
 from engine.net import Net
 from engine.step import Step, last
@@ -88,11 +89,12 @@ def evidence(
     """The map of any method, by name.
 
     image: (H, W, C) pixels of the net's own size. method: a title or function name of `ways()`. layer: for those
-    that take one; by default the last before pooling. precision: of the net's numbers, for those that offer others.
+    that take one; by default the last before pooling. precision: one of PRECISIONS, of the
+    net's numbers, for those that offer a choice.
     Returns (h, w) at the method's own resolution, larger where there is more evidence, in its own unit.
     Raises ValueError, UnknownClass, UnknownLayer, NoGradient.
     """
-    return last(evidence_steps(net, image, target, method=method, layer=layer, precision=precision))
+    return last(evidence_steps(**locals()))
 
 
 def evidence_steps(

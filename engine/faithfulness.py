@@ -73,8 +73,7 @@ def faithfulness(
     while the map is judged. seed: of the random parts, and of the order of equal pixels.
     Returns Faithfulness. Raises ValueError, UnknownClass, UnknownLayer, NoGradient.
     """
-    knobs = dict(locals())
-    return last(faithfulness_steps(**knobs))
+    return last(faithfulness_steps(**locals()))
 
 
 def faithfulness_steps(

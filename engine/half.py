@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from engine.twin import Twin
 
 PRECISIONS = ("float32", "bfloat16")
-AT_ONCE = (
-    8  # pictures in one pass: torch takes new memory for each map, and for large ones the system is slow to give it
-)
+AT_ONCE = 8  # pictures in one pass: torch takes new memory for each map, which for large ones takes long
 
 
 @functools.cache
@@ -85,11 +83,13 @@ class Half(Net):
     def _computed(self, names: Sequence[str], feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         import torch
 
+        count = next(len(array) for array in feed.values() if not is_shape(array))
+        some = self.fixed_batch or AT_ONCE  # a graph that fixes it may mix its pictures
         parts = []
-        for first in range(0, next(len(array) for array in feed.values() if not is_shape(array)), AT_ONCE):
+        for first in range(0, count, some):
             given = {}
             for name, array in feed.items():
-                part = array if is_shape(array) else array[first : first + AT_ONCE]
+                part = array if is_shape(array) else array[first : first + some]
                 x = torch.from_numpy(np.ascontiguousarray(part))
                 given[name] = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
             with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):

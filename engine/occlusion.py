@@ -115,8 +115,8 @@ def occlusion_steps(
     between = interpolated(values, step)
     whole = float(measure(net, net.batch(image), target)[0])
     # First those in the middle of four, which tell most of what lies between; then where the number is furthest off.
-    middle = {at for at in order if at[0] % step and at[1] % step}
-    rest = sorted(set(order) - set(first), key=lambda at: (at not in middle, -abs(between[at] - whole)))
+    middle = lambda at: at[0] % step > 0 and at[1] % step > 0  # noqa: E731
+    rest = sorted(set(order) - set(first), key=lambda at: (not middle(at), -abs(between[at] - whole)))
     for count in visited(rest[:more]):
         done += count
         if done < total:
@@ -217,11 +217,11 @@ def occlusion_likeness_steps(
         maps.append(found)
         work.append(step.total * _asking(net, image, target, patch, stride, more.get("field", 1.0))[0].share)
     exact, other = maps
-    yield Step(2 * count, 2 * count, Likeness(_ssim(exact, other), exact, other, work[1] / work[0]))
+    yield Step(2 * count, 2 * count, Likeness(similarity(exact, other), exact, other, work[1] / work[0]))
 
 
-def _ssim(exact: np.ndarray, other: np.ndarray) -> float:
-    """Of two maps (rows, cols), three positions a side or more: 1 where they are the same."""
+def similarity(exact: np.ndarray, other: np.ndarray) -> float:
+    """The SSIM of two maps (rows, cols), three positions a side or more: 1 where they are the same."""
     from skimage.metrics import structural_similarity  # which the page needs for approximate maps only
 
     smallest = min(exact.shape)

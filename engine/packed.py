@@ -15,6 +15,8 @@ from torch.autograd.function import once_differentiable
 
 from engine.graph import Graph, Node
 
+DTYPES = (torch.float32, torch.bfloat16)
+
 
 @dataclass(frozen=True)
 class Kernels:
@@ -45,9 +47,7 @@ def pack(node: Node, graph: Graph, constants: Mapping[str, torch.Tensor]) -> Ker
     """The kernels of a plain convolution with constant weights; None for all else, and where torch has no oneDNN."""
     weight = constants.get(node.inputs[1]) if node.op == "Conv" else None
     shapes = [graph.shapes.get(name) for name in (*node.inputs[:1], *node.outputs[:1])]
-    if weight is None or weight.ndim != 4 or None in shapes or not ONEDNN:
-        return None
-    if weight.dtype not in (torch.float32, torch.bfloat16):
+    if weight is None or weight.ndim != 4 or None in shapes or not ONEDNN or weight.dtype not in DTYPES:
         return None
     how = node.attributes
     pads, strides, ones = list(how.get("pads", [0] * 4)), list(how.get("strides", [1, 1])), [1, 1]
@@ -106,9 +106,8 @@ class Packed(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, kernels, gated):
         ctx.kernels, ctx.x = kernels, x.new_empty(1).expand(x.shape)  # whose form is all that the way back needs
-        made = _convolve(
-            x.to(kernels.weight.dtype), kernels.forwards, kernels.bias, kernels.padding, kernels.strides, gated
-        )
+        x = x.to(kernels.weight.dtype)
+        made = _convolve(x, kernels.forwards, kernels.bias, kernels.padding, kernels.strides, gated)
         ctx.save_for_backward(*([made] if gated else []))
         return made
 

@@ -65,8 +65,7 @@ def rise(
     The paper leaves the mean of all masks in, which only shifts the map; taken off, 0 says that a place has no effect.
     Returns Rise. Raises UnknownClass, ValueError.
     """
-    knobs = dict(locals())
-    return last(rise_steps(**knobs))
+    return last(rise_steps(**locals()))
 
 
 def rise_steps(

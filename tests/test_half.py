@@ -71,6 +71,13 @@ def test_a_batch_size_that_the_graph_fixes_is_kept(tmp_path):
     assert np.ptp(wanted, 0).max() > 0.1 * np.abs(wanted).max()  # so that mixed ones would show
 
 
+@here
+def test_many_pictures_go_in_several_passes(imagenette):
+    batch = np.random.default_rng(0).random((2 * half.AT_ONCE + 3, 3, *imagenette.input_size), np.float32)
+    wanted = imagenette.scores(batch)
+    np.testing.assert_allclose(Half(imagenette).scores(batch), wanted, atol=0.03 * np.abs(wanted).max())
+
+
 def test_it_is_the_same_net_with_results_of_its_own(imagenette, cat):
     rounded = Half(imagenette)
     assert rounded.sha256 != imagenette.sha256

@@ -380,7 +380,7 @@ def test_unknown_positions_move_with_the_known_ones_around_them():
     np.testing.assert_allclose(same, between)
     np.testing.assert_allclose(filled(np.where(known, between + 3, np.nan), between), between + 3)
     one = np.full((9, 9), np.nan)
-    one[0, 0] = 2  # its neighbour is nearly moved with it, and at the other end nothing is known
+    one[0, 0] = 2  # its neighbour moves with it, and at the other end nothing is known
     far = filled(one, np.zeros((9, 9)))
     assert far[0, 0] == 2
     assert far[0, 1] == pytest.approx(2)

@@ -12,8 +12,15 @@ def box(visitor: Visitor, text: str):  # noqa: F811
     return visitor.page.locator(f"{GRAPH} g.node", has_text=text).first
 
 
+def timed(visitor: Visitor) -> None:  # noqa: F811
+    """The page, once its ops are timed: the end of that run draws all of it anew, and could swallow a click."""
+    visitor.open("/network?net=digits").sees("Timed one by one on the CPU")
+    visitor.settle()
+
+
 def test_a_box_of_the_graph_is_taken(visitor):  # noqa: F811
-    visitor.open("/network?net=digits").settle()
+    timed(visitor)
+    expect(box(visitor, "conv1")).to_have_css("cursor", "pointer")  # as soon as it answers
     box(visitor, "conv1").click()
     visitor.page.wait_for_function("() => location.search.includes('layer=conv1')")
     expect(visitor.page.locator("strong", has_text="conv1").first).to_be_visible()
@@ -38,7 +45,7 @@ def test_the_chosen_box_is_scrolled_to(visitor):  # noqa: F811
 
 
 def test_a_bar_is_taken(visitor):  # noqa: F811
-    visitor.open("/network?net=digits").settle()
+    timed(visitor)
     chart = visitor.chart("network_bars")
     place = chart.bounding_box()
     chart.click(position={"x": place["width"] * 0.72, "y": place["height"] * 0.7})  # the eleventh of fifteen

@@ -173,7 +173,8 @@ def precision(net: Net | StyleNet) -> dict[str, str]:
     """
     if net.engine != "CPU" or not has_bfloat16():
         return {}
-    told = "bfloat16 is up to three times as quick on this processor, and rounds to two or three digits."
+    told = "On this processor bfloat16 is up to three times as quick for large networks, and slower for tiny ones. "
+    told += "It rounds to two or three digits."
     chosen = choice("Numbers", "precision", list(PRECISIONS), help=told)
     if chosen != PRECISIONS[0] and isinstance(net, Net) and (reason := frame.no_gradients(net)):
         st.caption(f"The twin would compute in bfloat16, and it is not certified: float32 stays. {reason}")

@@ -177,7 +177,8 @@ def everywhere(patch: np.ndarray) -> jobs.Job:
             with panel:
                 st.markdown(title)
                 if step is None:
-                    st.skeleton(height=charts.PANEL + 60)
+                    if at_each.active:
+                        st.skeleton(height=charts.PANEL + 60)
                     continue
                 chart = charts.heatmap(
                     getattr(step.result, part),
@@ -189,9 +190,8 @@ def everywhere(patch: np.ndarray) -> jobs.Job:
                     name=f"spot_{part}",
                     value_name="probability",
                 )
-                alt = (
-                    f"{names[wanted]} for each place of {'the patch' if part == 'map' else 'a disc'}; a click lays it."
-                )
+                of = "the patch" if part == "map" else "a plain disc"
+                alt = f"How likely {names[wanted]} is for each place of {of}; a click lays the patch there."
                 controls.clickable(chart, f"spot_{part}", chosen(step.result), alt, key=f"everywhere_{part}")
         if complete:
             taken = (step.result.found == wanted).mean()
