@@ -90,31 +90,44 @@ def _occlusion(names: list[str], patches: tuple[int, ...], folder: Path, rounds:
     click.echo(f"### Occlusion at stride {occlusion.STRIDE}, milliseconds per position ({rounds} rounds)\n")
     head = ["network", "patch", "by parts", "whole pictures (batch)", "Captum (its best batch)", "over whole pictures"]
     head += ["bound", "share of it", "over Captum", "largest difference", "memory on top"]
+    if on_gpu := torch.cuda.is_available():
+        head.append("over Captum in TensorFloat-32")
     click.echo(table(head, []))
+
+    def row(pair: networks.Pair, patch: str, found: occlusion.Raced) -> None:
+        parts, whole, captum = (1e3 * statistics.median(s) for s in (found.parts, found.whole, found.captum))
+        ratio, theirs = (statistics.median(found.over(other)) for other in ("whole", "captum"))
+        line = [
+            f"{pair.name} ({pair.weights} weights)",
+            patch,
+            f"{parts:.{digits}f}",
+            f"{whole:.{digits}f} ({found.batch})",
+            f"{captum:.{digits}f} ({found.captum_batch})",
+            f"**{ratio:.2f}×** ({min(found.over('whole')):.2f} to {max(found.over('whole')):.2f})",
+            f"{found.bound:.1f}",
+            f"{ratio / found.bound:.0%}",
+            f"**{theirs:.2f}×** ({min(found.over('captum')):.2f} to {max(found.over('captum')):.2f})",
+            f"{found.off:.0e}",
+            f"{found.bytes / 2**20:.0f} MB",
+        ]
+        if on_gpu:
+            line.append(f"{statistics.median(found.over('coarse')):.2f}×")
+        click.echo(table(head, [line]).splitlines()[-1])  # each as it comes
+
+    digits = 4 if on_gpu else 2
     shares, over, best, pairs = {}, {}, {}, {}
     for name in names:
         pair = networks.pair(name, folder)
         for patch in patches:
             found = occlusion.compare(pair, patch, rounds, best.get(name, 0))
             best[name] = found.captum_batch
-            parts, whole, captum = (1e3 * statistics.median(s) for s in (found.parts, found.whole, found.captum))
-            ratio, theirs = (statistics.median(found.over(other)) for other in ("whole", "captum"))
             if patch == occlusion.MAIN_PATCH:
+                ratio, theirs = (statistics.median(found.over(other)) for other in ("whole", "captum"))
                 shares[name], over[name] = ratio / found.bound, theirs
-            row = (
-                f"{name} ({pair.weights} weights)",
-                str(patch),
-                f"{parts:.2f}",
-                f"{whole:.2f} ({found.batch})",
-                f"{captum:.2f} ({found.captum_batch})",
-                f"**{ratio:.2f}×** ({min(found.over('whole')):.2f} to {max(found.over('whole')):.2f})",
-                f"{found.bound:.1f}",
-                f"{ratio / found.bound:.0%}",
-                f"**{theirs:.2f}×** ({min(found.over('captum')):.2f} to {max(found.over('captum')):.2f})",
-                f"{found.off:.0e}",
-                f"{found.bytes / 2**20:.0f} MB",
-            )
-            click.echo(table(head, [row]).splitlines()[-1])  # each as it comes
+            row(pair, str(patch), found)
+        if on_gpu and name == occlusion.EVERYWHERE:
+            found = occlusion.compare(pair, occlusion.MAIN_PATCH, 1, best[name], 1)
+            row(pair, f"{occlusion.MAIN_PATCH}, stride 1", found)
         if name in occlusion.MAIN:
             pairs[name] = pair
     main = [name for name in occlusion.MAIN if name in over]

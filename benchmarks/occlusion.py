@@ -6,6 +6,9 @@ fastest here. Whole pictures take the same time whatever the patch and the place
 position of each axis, and Captum, whose stride may not be larger than its patch, with the largest patch. Before
 anything is timed, Captum's map and ours are compared at that patch and stride, and all logits by parts with those of
 whole pictures at each patch.
+
+On a GPU all three stay on it, in float32; Captum is timed once more with TensorFloat-32 in its convolutions, which is
+what torch does there unless it is told otherwise, and which keeps three digits.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import itertools
 import statistics
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,17 +31,19 @@ from captum.attr import Occlusion
 
 from benchmarks.networks import Pair
 from benchmarks.timing import seconds
-from engine import incremental, occlusion, projective_field, samples
+from engine import bound as bindings
+from engine import incremental, incremental_gpu, occlusion, projective_field, samples
 from engine.fill import blank
 from engine.net import Net
 from engine.target import class_score
 
 FILL, PICTURE = "grey", "cat"
 PATCHES, STRIDE, COARSER = (8, 16, 32), 8, 3
-SIZES = (1, 4, 8, 16, 32)  # of Captum's batches
+SIZES = {"CPU": (1, 4, 8, 16, 32), "CUDA": (16, 64, 256)}  # of Captum's batches
 AGREEMENT = 1e-3  # largest difference between our map and Captum's, of their range
 NETS = ("vgg16", "alexnet", "resnet18", "resnet50", "squeezenet1_1", "googlenet", "densenet121", "mobilenet_v2")
 MAIN, MAIN_PATCH = ("vgg16", "resnet18", "squeezenet1_1"), 16  # what the goals are about
+EVERYWHERE = "resnet18"  # on a GPU at each pixel, too
 SHARE_GOAL, CAPTUM_GOAL = 0.75, 8.0
 APPROXIMATE = ((1.0, 0.3), (0.5, 0.3), (1.0, 0.25), (1.0, 0.1))  # field and drill
 APPROXIMATE_GOAL = 20.0
@@ -50,7 +56,7 @@ class Raced:
 
     bound: work of a whole picture over that of the windows, in multiplications, where each map has windows of one size.
     off: largest difference of all logits by parts from those of whole pictures, of the largest logit.
-    bytes: what a run of ours by parts took on top.
+    bytes: what a run of ours by parts took on top. coarse: seconds per position of Captum in TensorFloat-32, on a GPU.
     """
 
     parts: list[float]
@@ -62,17 +68,21 @@ class Raced:
     bound: float
     off: float
     bytes: int
+    coarse: list[float]
 
     def over(self, other: str) -> list[float]:
         return [b / a for a, b in zip(self.parts, getattr(self, other), strict=True)]
+
+
+_whole: WeakKeyDictionary[Net, OrderedDict] = WeakKeyDictionary()  # plans without parts, so that none is made twice
 
 
 @contextmanager
 def whole_pictures() -> Iterator[None]:
     """Nothing by parts meanwhile."""
     with (
-        mock.patch.object(incremental, "planned", return_value=None),
-        mock.patch.object(incremental, "_known", WeakKeyDictionary()),
+        mock.patch.object(incremental, "_end", return_value=(0, 1.0)),
+        mock.patch.object(incremental, "_known", _whole),
     ):
         yield
 
@@ -81,13 +91,16 @@ class Case:
     """One network on one picture, ready to be occluded by either."""
 
     def __init__(self, pair: Pair, patch: int, picture: np.ndarray | None = None):
-        self.net, self.module, self.patch = pair.net, pair.module, patch
+        self.net, self.patch = pair.net, patch
+        self.device = incremental.gpu(pair.net) or "cpu"
+        self.module = pair.module.to(self.device)
         self.image, _ = self.net.view(samples.load(PICTURE) if picture is None else picture)
         batch = self.net.batch(self.image)
         self.class_index = int(self.net.scores(batch)[0].argmax())
+        self.target = class_score(self.net, self.class_index)
         filled = self.net.batch(blank(self.image, FILL))
-        self.input = torch.from_numpy(self.net.normalise(batch))
-        self.baseline = torch.from_numpy(self.net.normalise(filled))
+        self.input = torch.from_numpy(self.net.normalise(batch)).to(self.device)
+        self.baseline = torch.from_numpy(self.net.normalise(filled)).to(self.device)
         self.captum = Occlusion(self.module)
 
     def count(self, stride: int) -> int:
@@ -95,16 +108,17 @@ class Case:
 
     def ours(self, stride: int, **knobs: float) -> np.ndarray:
         """(rows, cols) the class's logit with the patch at each position."""
-        target = class_score(self.net, self.class_index)
-        return occlusion.occlusion(self.net, self.image, target, patch=self.patch, stride=stride, fill=FILL, **knobs)
+        return occlusion.occlusion(
+            self.net, self.image, self.target, patch=self.patch, stride=stride, fill=FILL, **knobs
+        )
 
     def whole(self, stride: int) -> np.ndarray:
         with whole_pictures():
             return self.ours(stride)
 
-    def theirs(self, stride: int, size: int) -> np.ndarray:
+    def theirs(self, stride: int, size: int, *, tf32: bool = False) -> np.ndarray:
         """(H, W) how far the logit falls, averaged over the patches that cover a pixel."""
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=tf32):
             found = self.captum.attribute(
                 self.input,
                 sliding_window_shapes=(3, self.patch, self.patch),
@@ -113,11 +127,11 @@ class Case:
                 target=self.class_index,
                 perturbations_per_eval=size,
             )
-        return found[0, 0].numpy()
+        return found[0, 0].cpu().numpy()
 
     def agreement(self, stride: int, size: int) -> float:
         """The largest difference of the two results, of their range; ours averaged as Captum averages."""
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
             whole = float(self.module(self.input)[0, self.class_index])
         fall = occlusion.spread(whole - self.ours(stride), self.image.shape[:2], self.patch, stride)
         theirs = self.theirs(stride, size)
@@ -136,11 +150,11 @@ class Case:
         return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
-def bound(net: Net, patch: int) -> float:
+def bound(net: Net, patch: int, stride: int = STRIDE) -> float:
     """Multiplications for a whole picture over those for the windows that a patch touches, of one size in each map."""
     graph, sides = net.graph, net.input_size
     nodes = graph.needed([net.logits])
-    starts = [np.minimum(occlusion.positions(side, patch, STRIDE), side - patch) for side in sides]
+    starts = [np.minimum(occlusion.positions(side, patch, stride), side - patch) for side in sides]
     touched = tuple((start, start + patch) for start in starts)
     fields = projective_field.fields(graph, nodes, touched)
     full = part = 0.0
@@ -161,8 +175,9 @@ def bound(net: Net, patch: int) -> float:
 
 @dataclass
 class Memory:
-    """The most that this process had in memory while the block ran, on top of what it had before."""
+    """The most that this process had in memory while the block ran, on top of what it had before; or that of a GPU."""
 
+    gpu: bool = False
     bytes: int = 0
     _ended: threading.Event = field(default_factory=threading.Event)
 
@@ -181,46 +196,55 @@ class Memory:
         self._ended.set()
         self._thread.join()
 
-    @staticmethod
-    def _now() -> int:
+    def _now(self) -> int:
+        if self.gpu:
+            free, total = torch.cuda.mem_get_info()
+            return total - free
         try:
             return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * 4096
         except OSError:
             return 0
 
 
-def compare(pair: Pair, patch: int, rounds: int, captum_batch: int = 0) -> Raced:
+def compare(pair: Pair, patch: int, rounds: int, captum_batch: int = 0, stride: int = STRIDE) -> Raced:
     """Everything that the table shows of one network and patch. captum_batch: 0 to find the best, and compare maps.
 
     Raises AssertionError where the maps differ.
     """
     case, coarse, theirs = Case(pair, patch), STRIDE * COARSER, Case(pair, max(PATCHES))
     if not captum_batch:
-        theirs.theirs(max(PATCHES), max(SIZES))  # warm
-        took = {s: min(seconds(lambda s=s: theirs.theirs(max(PATCHES), s)) for _ in range(2)) for s in SIZES}
+        sizes = SIZES[pair.net.engine]
+        theirs.theirs(max(PATCHES), max(sizes))  # warm
+        took = {s: min(seconds(lambda s=s: theirs.theirs(max(PATCHES), s)) for _ in range(2)) for s in sizes}
         captum_batch = min(took, key=took.get)
         apart = theirs.agreement(coarse, captum_batch)
         assert apart <= AGREEMENT, f"{pair.name}: the maps differ by {apart:.1e} of their range"
-    with Memory() as memory:
-        case.ours(STRIDE)
+    with Memory(pair.net.engine == "CUDA") as memory:
+        case.ours(stride)
+    with whole_pictures():  # and with what is made ready once
+        ask, *_ = occlusion._asking(case.net, case.image, case.target, patch, coarse, 1.0)
     calls: list[tuple[Callable, int]] = [
-        (lambda: case.ours(STRIDE), case.count(STRIDE)),
+        (lambda: case.ours(stride), case.count(stride)),
         (lambda: case.whole(coarse), case.count(coarse)),
         (lambda: theirs.theirs(coarse, captum_batch), theirs.count(coarse)),
     ]
-    found: list[list[float]] = [[], [], []]
+    if pair.net.engine == "CUDA":
+        calls.append((lambda: theirs.theirs(coarse, captum_batch, tf32=True), theirs.count(coarse)))
+        case.whole(coarse), calls[-1][0]()  # a GPU's first call chooses how to compute
+    found: list[list[float]] = [[] for _ in calls]
     for number in range(rounds):
-        for k in np.roll(range(3), number):
+        for k in np.roll(range(len(calls)), number):
             call, count = calls[k]
             found[k].append(seconds(call) / count)
     return Raced(
-        *found,
-        batch=min(pair.net.batch_size, case.count(STRIDE)),
+        *found[:3],
+        batch=min(ask.together, case.count(coarse)),
         captum_batch=captum_batch,
-        positions=case.count(STRIDE),
-        bound=bound(pair.net, patch),
+        positions=case.count(stride),
+        bound=bound(pair.net, patch, stride),
         off=case.off(),
         bytes=memory.bytes,
+        coarse=found[3] if len(found) > 3 else [],
     )
 
 
@@ -231,7 +255,7 @@ def approximate(
     shown = [Case(pair, MAIN_PATCH, picture) for picture in pictures]
     exact = [case.ours(STRIDE) for case in shown]
     coarse, theirs = STRIDE * COARSER, Case(pair, max(PATCHES), pictures[0])
-    best = min(SIZES, key=lambda size: seconds(lambda: theirs.theirs(max(PATCHES), size)))
+    best = min(SIZES[pair.net.engine], key=lambda size: seconds(lambda: theirs.theirs(max(PATCHES), size)))
     for share, drill in APPROXIMATE:
         knobs = {"field": share, "drill": drill}
         near = [
@@ -248,22 +272,29 @@ def profile(pair: Pair) -> dict[str, float]:
     """Milliseconds per position of one thread, by what they go to: layers, cutting and pasting, and all else."""
     case = Case(pair, MAIN_PATCH)
     spent = {"layers": 0.0, "cutting": 0.0}
+    on_gpu = case.device == "cuda"
+
+    def now() -> float:
+        if on_gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter()
 
     def timed(what: str, call: Callable) -> Callable:
         def run(*given: object) -> object:
-            begin = time.perf_counter()
+            begin = now()
             found = call(*given)
-            spent[what] += time.perf_counter() - begin
+            spent[what] += now() - begin
             return found
 
         return run
 
-    cutter, stage = incremental._Cutter.__call__, Net.stage
+    cutter = (incremental_gpu if on_gpu else incremental)._Cutter
     with (
         mock.patch.object(incremental, "cores", return_value=1),
         mock.patch.object(incremental, "_known", WeakKeyDictionary()),
-        mock.patch.object(incremental._Cutter, "__call__", timed("cutting", cutter)),
-        mock.patch.object(Net, "stage", lambda *given: timed("layers", stage(*given))),
+        mock.patch.object(cutter, "__call__", timed("cutting", cutter.__call__)),
+        mock.patch.object(incremental, "_run", timed("layers", incremental._run)),
+        mock.patch.object(bindings, "run", timed("layers", bindings.run)),
     ):
         case.ours(STRIDE)
         spent |= {"layers": 0.0, "cutting": 0.0}

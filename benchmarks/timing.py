@@ -86,9 +86,15 @@ def machine(threads: str) -> str:
     """A line that says what the numbers were measured on."""
     packages = ", ".join(f"{name} {_version(name)}" for name in ("onnxruntime", "torch", "captum", "grad-cam", "numpy"))
     return (
-        f"{_processor()}, {os.cpu_count()} cores; {platform.system()} {platform.release()}; "
+        f"{_processor()}, {os.cpu_count()} cores; {_gpu()}{platform.system()} {platform.release()}; "
         f"Python {platform.python_version()}, {packages}; threads: {threads}."
     )
+
+
+def _gpu() -> str:
+    import torch
+
+    return f"{torch.cuda.get_device_name()}; " if torch.cuda.is_available() else ""
 
 
 def _version(name: str) -> str:

@@ -180,10 +180,7 @@ def _session(path: Path, content: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.force_spinning_stop", "1")  # as in Net
-    providers = ["CPUExecutionProvider"]
-    if nets.cuda_device_present() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        onnxruntime.preload_dlls()
-        providers.insert(0, "CUDAExecutionProvider")
+    providers = nets.providers()
     error: Exception | None = None
     for chosen in (providers, providers[-1:]):
         try:

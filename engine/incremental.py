@@ -9,7 +9,8 @@ moved inside, and what lies beyond the edge is cut out as the padding that it is
 thrown away. Windows have a few sizes for each map, not one, since where a change begins between two steps of a stride,
 and how near the edge, decides how far it reaches. And where this stops being less work, the rest runs as always.
 
-All numbers are those of the whole picture, but for their last digits; unless a `field` below 1 is asked for.
+All numbers are those of the whole picture, but for their last digits; unless a `field` below 1 is asked for. What is
+here computes on the CPU; engine/incremental_gpu.py does the same plan where there is a GPU.
 """
 
 from __future__ import annotations
@@ -19,28 +20,46 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnx
+import onnxruntime
 
 from engine import projective_field
 from engine.graph import Graph, Node
 from engine.net import BATCH_BYTES, Net, cores
 from engine.projective_field import Windows
 
+if TYPE_CHECKING:
+    from engine.incremental_gpu import ChangedOnGpu
+
 PLANS = 2  # kept per net; each holds a copy of the weights
-KINDS = 6  # sizes of windows for each map and axis
 WORTH = 0.9  # of the full pass: what should take more than this share of it is not begun
 CACHE = 2**22  # bytes that a part's tensors may take, so that they stay near the core
 TOGETHER = 16  # places at most that go through a layer at once
 WHOLE = 64 * 2**20  # bytes of whole maps that wait for the rest of the network
 AT_A_TIME = 1e11, 128  # what is asked about in one call: as costs are counted, about half a second; and places at most
 
-# What things cost, in multiplications with addition. Only their ratios matter, and not much: measured on two cores with
-# AVX-512, of which each did 90 billion a second in ONNX Runtime's convolutions.
-PER_BYTE = 5  # of a map that is read or written, by numpy or by an op that is no convolution
-PER_CALL = 2e6  # of a session
+
+@dataclass(frozen=True)
+class Prices:
+    """What things cost, in multiplications with addition. Only their ratios matter, and not much.
+
+    byte: of a map that is read or written, by numpy or by an op that is no convolution. call: of a session. together:
+    places that share one. kinds: sizes of windows for each map and axis, each of which takes calls of its own.
+    """
+
+    byte: float
+    call: float
+    together: int
+    kinds: int
+
+
+ON_CPU = Prices(5, 2e6, TOGETHER, 6)  # two cores with AVX-512, of which each did 90 billion a second in convolutions
+ON_GPU = Prices(12, 4e9, 512, 1)  # an H100, in float32
 FREE = frozenset(["Shape", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"])
 
 
@@ -56,12 +75,15 @@ class Cut:
 
 @dataclass(frozen=True)
 class Stage:
-    """Layers that run at once: `run` makes `results` out of `cuts` and of the parts `given`, as they are."""
+    """Layers that run at once: `run` makes `results` out of `cuts` and of the parts `given`, as they are.
+
+    run: of a feed by name; on a GPU also of the results' shapes, and then it returns the results by name.
+    """
 
     cuts: tuple[Cut, ...]
     given: tuple[str, ...]
     results: tuple[str, ...]
-    run: Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]
+    run: Callable
 
 
 @dataclass(frozen=True)
@@ -71,6 +93,7 @@ class Plan:
     kinds: of each row and of each column, places of one kind have windows of one size. windows: by tensor. maps: those
     that the rest of the network takes whole. means: those of which it takes the mean over all positions, by the name of
     that mean. part: bytes that one place's parts take. cost: of one place. share: that, of the cost of a whole picture.
+    shapes: of all tensors on the way. base: on a GPU, what makes the maps of the unchanged picture; as a Stage's run.
     """
 
     size: tuple[int, int]
@@ -84,6 +107,25 @@ class Plan:
     part: int
     cost: float
     share: float
+    shapes: Mapping[str, tuple[int, ...]]
+    base: Callable | None = None
+
+    def unchanged(self) -> list[str]:
+        """The maps of the unchanged picture that are needed."""
+        cut = (cut.source for stage in self.stages for cut in stage.cuts)
+        return list(dict.fromkeys([*cut, *self.maps, *self.means, *self.means.values()]))
+
+    def numbers(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) the numbers of the rows and of the columns at which `places` (n, 2) begin.
+
+        Raises ValueError where one is none of those that were named.
+        """
+        found = []
+        for known, wanted in zip((self.rows, self.cols), places.T, strict=True):
+            found.append(np.searchsorted(known, wanted))
+            if not np.array_equal(known.take(found[-1], mode="clip"), wanted):
+                raise ValueError("A place was asked about that is none of those that were named.")
+        return found[0], found[1]
 
 
 class Changed:
@@ -106,9 +148,8 @@ class Changed:
             return
         rest = [*plan.maps, *plan.means]
         cuts = [cut for stage in plan.stages for cut in stage.cuts]
-        wanted = dict.fromkeys([*(cut.source for cut in cuts), *rest, *plan.means.values()])
         base = {net.graph.input: net.normalise(self._pixels)}
-        base |= net.activations(self._pixels, [name for name in wanted if name not in base])
+        base |= net.activations(self._pixels, [name for name in plan.unchanged() if name not in base])
         last = {name: np.ascontiguousarray(base[name][0].transpose(1, 2, 0)) for name in {c.source for c in cuts}}
         self._cuts = {cut.name: _Cutter(cut, last[cut.source], plan.windows[cut.source]) for cut in cuts}
         self._sums = {name: _sums(base[name][0]) for name in plan.means.values()}
@@ -142,11 +183,7 @@ class Changed:
 
     def _of_parts(self, places: np.ndarray, patches: np.ndarray) -> dict[str, np.ndarray]:
         plan, net = self._plan, self._net
-        at = []
-        for known, wanted in zip((plan.rows, plan.cols), places.T, strict=True):
-            at.append(np.searchsorted(known, wanted))
-            if not np.array_equal(known.take(at[-1], mode="clip"), wanted):
-                raise ValueError("A place was asked about that is none of those that were named.")
+        at = plan.numbers(places)
         rest = {name: array.repeat(len(places), 0) for name, array in self._rest.items()}
         pixels = np.ascontiguousarray(net.normalise(patches).transpose(0, 2, 3, 1))
         kind = plan.kinds[0][at[0]] * len(plan.cols) + plan.kinds[1][at[1]]
@@ -237,7 +274,7 @@ def changed(
     rows: Sequence[int] | None = None,
     cols: Sequence[int] | None = None,
     field: float = 1.0,
-) -> Changed:
+) -> Changed | ChangedOnGpu:
     """A picture, to be asked about with a patch changed: by parts where that is less work, whole otherwise.
 
     original: (H, W, C) pixels of the net's own size. names: of the tensors that are wanted. size: (h, w) of the patch.
@@ -263,7 +300,16 @@ def changed(
                 plans.popitem(last=False)
         plans.move_to_end(key)
         plan = plans[key]
+    if plan is not None and (device := gpu(net)):
+        from engine.incremental_gpu import ChangedOnGpu  # torch is only taken where it is needed
+
+        return ChangedOnGpu(net, original, names, plan, field, device)
     return Changed(net, original, names, plan, field)
+
+
+def gpu(net: Net) -> str | None:
+    """torch's name of the device on which this net runs, if that is a GPU."""
+    return "cuda" if net.engine == "CUDA" else None
 
 
 # The plan -------------------------------------------------------------------------------------------------------------
@@ -278,19 +324,25 @@ def planned(
     *,
     field: float = 1.0,
 ) -> Plan | None:
-    """The plan for a change of `size` at any of `rows` and `cols`; None where whole pictures are no more work."""
-    if net.fixed_batch or net.engine != "CPU":
+    """The plan for a change of `size` at any of `rows` and `cols`; None where whole pictures are no more work.
+
+    On a GPU there is one for these too, if it can be: with no layer by parts.
+    """
+    graph, on_gpu = net.graph, gpu(net) is not None
+    if net.fixed_batch or (on_gpu and not graph.batched.issuperset(names)):
         return None
-    graph = net.graph
+    prices = ON_GPU if on_gpu else ON_CPU
     nodes = [n for n in graph.needed(names) if graph.from_input.intersection(n.inputs)]
     touched = tuple((start, start + s) for start, s in zip((rows, cols), size, strict=True))
     reached = projective_field.fields(graph, nodes, touched, share=field)
     local = [n for n in nodes if n.outputs[0] in reached or (n.inputs[0] in reached and _is_mean(graph, n))]
     if all(_is_mean(graph, node) for node in local):  # or there is none
-        return None
+        if not on_gpu:
+            return None
+        local = []
     shapes = _shapes(net, nodes)
-    costs = {node.outputs: _cost(graph, node, shapes) for node in nodes}
-    kinds = _kinds(graph, local, reached, costs)
+    costs = {node.outputs: _cost(graph, node, shapes, prices) for node in nodes}
+    kinds = _kinds(graph, local, reached, costs, prices.kinds)
     windows = {
         name: tuple(projective_field.windows(axis, graph.shapes[name][2 + k], kinds[k]) for k, axis in enumerate(axes))
         for name, axes in reached.items()
@@ -298,11 +350,14 @@ def planned(
     windows[graph.input] = tuple(
         Windows(start, np.full(len(start), s)) for start, s in zip((rows, cols), size, strict=True)
     )
-    layers = [_layer(graph, node, windows, costs[node.outputs]) for node in local]
-    end, share = _end(net, names, nodes, layers, costs)
+    layers = [_layer(graph, node, windows, costs[node.outputs], prices) for node in local]
+    end, share = _end(net, names, nodes, layers, costs, prices)
     if not end or share > WORTH:
-        return None
-    plan = Plan(size, rows, cols, kinds, windows, (), (), {}, 1, share * sum(costs.values()), share)
+        if not on_gpu:
+            return None
+        end, share = 0, 1.0
+        kinds = tuple(np.zeros(len(start), int) for start in (rows, cols))
+    plan = Plan(size, rows, cols, kinds, windows, (), (), {}, 1, share * sum(costs.values()), share, shapes)
     return _built(net, names, nodes, layers[:end], plan)
 
 
@@ -321,12 +376,14 @@ class _Layer:
     mean: bool
 
 
-def _layer(graph: Graph, node: Node, windows: Mapping[str, tuple[Windows, Windows]], whole: float) -> _Layer:
+def _layer(
+    graph: Graph, node: Node, windows: Mapping[str, tuple[Windows, Windows]], whole: float, prices: Prices
+) -> _Layer:
     area = lambda pair: float(pair[0].size.mean() * pair[1].size.mean())  # noqa: E731
     maps = [name for name in dict.fromkeys(node.inputs) if name in graph.from_input]
     own = {name: area(windows[name]) * graph.shapes[name][1] for name in maps}
     if _is_mean(graph, node):
-        return _Layer(node, {}, PER_BYTE * 4 * own[maps[0]], 4 * own[maps[0]], True)
+        return _Layer(node, {}, prices.byte * 4 * own[maps[0]], 4 * own[maps[0]], True)
     sight = projective_field.sights(graph, node)
     made = windows[node.outputs[0]]
     seen = tuple(axis.seen(each) for axis, each in zip(made, sight, strict=True))
@@ -334,8 +391,8 @@ def _layer(graph: Graph, node: Node, windows: Mapping[str, tuple[Windows, Window
     channels, *sides = graph.shapes[node.outputs[0]][1:]
     cut = {name: area(pair) * graph.shapes[name][1] for name, pair in needs.items()}
     copied = sum(cut.values()) + sum(own[name] for name in cut)
-    calls = PER_CALL / TOGETHER if needs else 0
-    cost = whole * area(made) / np.prod(sides) + PER_BYTE * 4 * copied + calls
+    calls = prices.call / prices.together if needs else 0
+    cost = whole * area(made) / np.prod(sides) + prices.byte * 4 * copied + calls
     return _Layer(node, needs, cost, 4 * (sum((own | cut).values()) + area(made) * channels), False)
 
 
@@ -359,7 +416,7 @@ def _shapes(net: Net, nodes: Sequence[Node]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _cost(graph: Graph, node: Node, shapes: Mapping[str, tuple[int, ...]]) -> float:
+def _cost(graph: Graph, node: Node, shapes: Mapping[str, tuple[int, ...]], prices: Prices) -> float:
     """What an op costs on a whole picture, in multiplications with addition."""
     if node.op in FREE:
         return 0.0
@@ -370,19 +427,19 @@ def _cost(graph: Graph, node: Node, shapes: Mapping[str, tuple[int, ...]]) -> fl
         return size(node.outputs[0]) * float(np.prod(weights.shape[1:])) + moved
     if node.op in ("Gemm", "MatMul") and weights is not None:
         return size(node.inputs[0]) * float(weights.size / max(weights.shape[-2:])) + moved
-    return PER_BYTE * moved * float(np.prod(node.attributes.get("kernel_shape", [1]))) ** 0.5
+    return prices.byte * moved * float(np.prod(node.attributes.get("kernel_shape", [1]))) ** 0.5
 
 
 def _kinds(
-    graph: Graph, local: Sequence[Node], reached: Mapping[str, tuple], costs: Mapping[tuple[str, ...], float]
+    graph: Graph, local: Sequence[Node], reached: Mapping[str, tuple], costs: Mapping[tuple[str, ...], float], most: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of rows and of columns, which ones to treat as one: those whose changes reach about as far in what costs most."""
-    maps = [node for node in local if not _is_mean(graph, node)]
+    maps = {graph.input: 0.0} | {node.outputs[0]: costs[node.outputs] for node in local if not _is_mean(graph, node)}
     found = []
     for k in range(2):
-        sizes = np.stack([reached[node.outputs[0]][k][1] - reached[node.outputs[0]][k][0] for node in maps], 1)
-        sides = np.array([graph.shapes[node.outputs[0]][2 + k] for node in maps])
-        found.append(projective_field.kinds(sizes, np.array([costs[node.outputs] for node in maps]) / sides, KINDS))
+        sizes = np.stack([reached[name][k][1] - reached[name][k][0] for name in maps], 1)
+        sides = np.array([graph.shapes[name][2 + k] for name in maps])
+        found.append(projective_field.kinds(sizes, np.array(list(maps.values())) / sides, most))
     return found[0], found[1]
 
 
@@ -392,6 +449,7 @@ def _end(
     nodes: Sequence[Node],
     layers: Sequence[_Layer],
     costs: Mapping[tuple[str, ...], float],
+    prices: Prices,
 ) -> tuple[int, float]:
     """How many of the layers to go by parts so that all in all it costs least, and that as a share of the full cost."""
     full = sum(costs.values())
@@ -409,7 +467,7 @@ def _end(
         waiting[last[name] + 1] -= size
     parts = np.cumsum([0.0, *(layer.cost for layer in layers)])
     rest = full - np.cumsum([0.0, *(costs[layer.node.outputs] for layer in layers)])
-    cost = parts + rest + PER_BYTE * np.cumsum(waiting)[:-1]
+    cost = parts + rest + prices.byte * np.cumsum(waiting)[:-1]
     end = int(cost.argmin())
     return end, float(cost[end] / full)
 
@@ -429,13 +487,17 @@ def _built(net: Net, names: Sequence[str], nodes: Sequence[Node], layers: Sequen
     wanted = set(later)
     for here, some in stages.items():  # what another stage takes
         wanted |= {name for each in some for name in each.node.inputs if level.get(name, here) < here}
-    return replace(
+    plan = replace(
         plan,
         stages=tuple(_stage(net, some, wanted, here) for here, some in sorted(stages.items())),
         maps=tuple(name for name in made if name in later and name not in means),
         means={mean: name for mean, name in means.items() if mean in later},
-        part=int(max(layer.part for layer in layers)),
+        part=int(max((layer.part for layer in layers), default=1)),
     )
+    base = [name for name in plan.unchanged() if name != graph.input]
+    if not gpu(net) or not base:
+        return plan
+    return replace(plan, base=_runs(net, [net.proto(node) for node in graph.needed(base)], [graph.input], base))
 
 
 def _stage(net: Net, layers: Sequence[_Layer], wanted: set[str], number: int) -> Stage:
@@ -455,7 +517,22 @@ def _stage(net: Net, layers: Sequence[_Layer], wanted: set[str], number: int) ->
         nodes.append(_by_parts(net.proto(layer.node), renamed))
     results = tuple(name for name in inside if name in wanted)
     takes = [*(cut.name for cut in cuts.values()), *given]
-    return Stage(tuple(cuts.values()), tuple(given), results, net.stage(nodes, takes, results))
+    return Stage(tuple(cuts.values()), tuple(given), results, _runs(net, nodes, takes, results))
+
+
+def _runs(net: Net, nodes: Sequence[onnx.NodeProto], given: Sequence[str], results: Sequence[str]) -> Callable:
+    """Nodes made ready to be run, as Stage.run says."""
+    if not gpu(net):
+        return partial(_run, net.stage(nodes, given, results, one_core=True), results)
+    from engine import bound  # torch is only taken where it is needed
+
+    return partial(bound.run, net.stage(nodes, given, results, one_core=False))
+
+
+def _run(
+    session: onnxruntime.InferenceSession, results: Sequence[str], feed: Mapping[str, np.ndarray]
+) -> list[np.ndarray]:
+    return session.run(list(results), feed)
 
 
 def _by_parts(node: onnx.NodeProto, renamed: Mapping[str, str]) -> onnx.NodeProto:

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,10 @@ SESSIONS = 4  # cut sessions kept per net; each holds a copy of its part's weigh
 SAME = 1e-4  # of the largest score: as far as two orders of adding may lie apart
 BATCH_BYTES = 256 * 2**20  # that one batch's largest tensor may take
 PASS_THROUGH = frozenset(["Identity", "Dropout", "Cast"])  # their output shows nothing that their input does not
+CPU = "CPUExecutionProvider"
+# In float32, as on the CPU and in the Twin: TensorFloat-32, which ONNX Runtime would take, keeps three digits. And its
+# exhaustive search for the best convolution takes seconds for each new size of a batch.
+CUDA = ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})
 
 
 class BadNetwork(ValueError):
@@ -343,7 +347,7 @@ class Net:
             if name not in self.graph.from_input:
                 raise UnknownLayer(f"{self.name} has no tensor {name!r} that depends on the picture.")
         made = [name for name in names if name not in start]
-        found = dict(zip(made, self._run(self._tap(made, start), made, start), strict=True)) if made else {}
+        found = dict(zip(made, self._run(self.tap(made, start), made, start), strict=True)) if made else {}
         return {name: found[name] if name in found else start[name] for name in names}
 
     def proto(self, node: Node) -> onnx.NodeProto:
@@ -351,13 +355,13 @@ class Net:
         return next(each for each in self._model.graph.node if tuple(each.output) == node.outputs)
 
     def stage(
-        self, nodes: Sequence[onnx.NodeProto], given: Sequence[str], results: Sequence[str]
-    ) -> Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]:
-        """Some nodes of the graph, changed perhaps, as a function from the maps `given` to `results`.
+        self, nodes: Sequence[onnx.NodeProto], given: Sequence[str], results: Sequence[str], *, one_core: bool
+    ) -> onnxruntime.InferenceSession:
+        """Some nodes of the graph, changed perhaps, as a session of their own that makes `results` of the maps `given`.
 
         All have their channels last, (B, h, w, C), and may be of any size: parts of maps are cut out of such ones, and
-        put in, in long pieces, and ONNX Runtime takes them as they are into its own order. It runs in the thread that
-        calls it, on one core of the CPU.
+        put in, in long pieces, and ONNX Runtime takes them as they are into its own order. one_core: it runs in the
+        thread that calls it, on one core of the CPU; otherwise where this net runs.
         """
         flipped = {name: f"{name} channels first" for name in given}
         flipped |= {name: f"{name} channels first" for name in results if len(self.graph.shapes[name]) == 4}
@@ -372,11 +376,12 @@ class Net:
         back = [turn(flipped[name], name, (0, 2, 3, 1)) for name in results if name in flipped]
         maps = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None] * 4) for name in given]
         constants = [n for n in self._model.graph.node if n.op_type == "Constant" and n.output[0] in _taken(nodes)]
-        model = self._excerpt([*constants, *into, *own, *back], maps, results)
+        content = self._excerpt([*constants, *into, *own, *back], maps, results).SerializeToString()
+        if not one_core:
+            return self._session(content)
         options = self.options()
         options.intra_op_num_threads = 1
-        session = self._started(model.SerializeToString(), options, ["CPUExecutionProvider"])
-        return lambda feed: session.run(list(results), feed)
+        return self._started(content, options, [CPU])
 
     def normalise(self, batch: np.ndarray) -> np.ndarray:
         """(batch - mean) / std, as the network wants it: pixels in [0, 1] to the graph's input."""
@@ -408,8 +413,8 @@ class Net:
             return runs[0]
         return [parts[0] if is_shape(parts[0]) else np.concatenate(parts) for parts in zip(*runs, strict=True)]
 
-    def _tap(self, names: Sequence[str], start: Mapping[str, np.ndarray]) -> onnxruntime.InferenceSession:
-        """A session for the part of the graph from `start` to `names`."""
+    def tap(self, names: Sequence[str], start: Mapping[str, np.ndarray]) -> onnxruntime.InferenceSession:
+        """A session for the part of the graph from `start` to `names`. Of the arrays only type and `ndim` count."""
         key = (frozenset(names), frozenset((name, array.dtype) for name, array in start.items()))
         with self._lock:
             if key in self._tapped:
@@ -477,19 +482,16 @@ class Net:
         return options
 
     def _session(self, content: bytes) -> onnxruntime.InferenceSession:
-        providers = ["CPUExecutionProvider"]
-        if cuda_device_present() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-            _preload_cuda()
-            providers.insert(0, "CUDAExecutionProvider")
-        session = self._started(content, self.options(), providers)
-        if len(providers) > len(session.get_providers()):
+        chosen = providers()
+        session = self._started(content, self.options(), chosen)
+        if len(chosen) > len(session.get_providers()):
             note = "There is an NVIDIA GPU, but CUDA could not be started; this network runs on the CPU."
             if note not in self.notes:
                 self.notes.append(note)
         return session
 
     def _started(
-        self, content: bytes, options: onnxruntime.SessionOptions, providers: list[str]
+        self, content: bytes, options: onnxruntime.SessionOptions, providers: list[str | tuple[str, dict]]
     ) -> onnxruntime.InferenceSession:
         """A session on the first provider, or on the second, where there is one and the first fails."""
         try:  # ONNX Runtime's exceptions have no common public class
@@ -558,6 +560,14 @@ def _first_line(error: Exception) -> str:
 def cores() -> int:
     """How many cores of the CPU this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def providers() -> list[str | tuple[str, dict]]:
+    """What ONNX Runtime is to compute with, the best first: an NVIDIA GPU where there is one."""
+    if not cuda_device_present() or CUDA[0] not in onnxruntime.get_available_providers():
+        return [CPU]
+    _preload_cuda()
+    return [CUDA, CPU]
 
 
 def cuda_device_present() -> bool:

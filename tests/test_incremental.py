@@ -97,11 +97,20 @@ def made(kind: str, folder) -> Net:
 def to_the_end(monkeypatch):
     """As far as it can be gone, whether it is worth it or not: on pictures this small it hardly is."""
 
-    def to_the_end(net, names, nodes, layers, costs):
+    def to_the_end(net, names, nodes, layers, costs, prices):
         return len(layers), sum(layer.cost for layer in layers) / sum(costs.values())
 
     monkeypatch.setattr(incremental, "_end", to_the_end)
     monkeypatch.setattr(incremental, "WORTH", np.inf)
+
+
+@pytest.fixture(params=["", "cpu"], ids=["as it is", "in torch's memory"])
+def place(request):
+    """Where it runs: as this machine has it; and as on a GPU, with the CPU as torch's device."""
+    with pytest.MonkeyPatch.context() as patched:
+        if request.param:
+            patched.setattr(incremental, "gpu", lambda net: request.param)
+        yield request.param
 
 
 def everywhere(sides: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
@@ -133,7 +142,7 @@ def plan(net: Net, size: tuple[int, int] = (1, 1)) -> incremental.Plan | None:
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 5), (33, 64), SIZE], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_numbers_are_those_of_the_whole_picture(kind, size, tmp_path):
+def test_the_numbers_are_those_of_the_whole_picture(kind, size, place, tmp_path):
     net = made(kind, tmp_path)
     assert plan(net, size).means == {"mean": "last"}, "all of this can be gone in parts"
     found, wanted, effect = both(net, size)
@@ -143,7 +152,7 @@ def test_the_numbers_are_those_of_the_whole_picture(kind, size, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["imagenette"])
-def test_a_network_that_ships(name, monkeypatch):
+def test_a_network_that_ships(name, place, monkeypatch):
     from engine import nets as known
 
     monkeypatch.undo()  # with what things cost
@@ -158,7 +167,7 @@ def test_a_network_that_ships(name, monkeypatch):
     np.testing.assert_allclose(found[net.logits], net.scores(net.batch(*whole)), atol=1e-4)
 
 
-def test_a_layer_on_the_way_is_had_whole(tmp_path):
+def test_a_layer_on_the_way_is_had_whole(place, tmp_path):
     """Of a unit, say, the number is asked."""
     net = made("residual", tmp_path)
     original, places = nets.picture(SIZE), everywhere(SIZE, (3, 4))
@@ -199,7 +208,7 @@ def test_windows_have_few_sizes_and_none_is_too_small():
     assert costs[-1] == (sizes @ weights).sum()
 
 
-def test_a_smaller_field_is_less_work_and_nearly_as_good(tmp_path):
+def test_a_smaller_field_is_less_work_and_nearly_as_good(place, tmp_path):
     net = made("a row", tmp_path)
     _, wanted, effect = both(net, (16, 16))
     off = []
@@ -228,7 +237,7 @@ STOPS = {
 
 
 @pytest.mark.parametrize("why", STOPS)
-def test_it_goes_no_farther_than_where_positions_are_alike(why, tmp_path):
+def test_it_goes_no_farther_than_where_positions_are_alike(why, place, tmp_path):
     nodes = [
         node("Conv", "image a", "conv1", pads=[1, 1, 1, 1]),
         node("Relu", "conv1", "relu1"),
@@ -245,17 +254,20 @@ def test_it_goes_no_farther_than_where_positions_are_alike(why, tmp_path):
     np.testing.assert_allclose(found, wanted, atol=min(1e-6 * np.abs(wanted).max(), 0.1 * effect))
 
 
-def test_where_it_is_not_worth_it_whole_pictures_are_asked_about(tiny, tmp_path, monkeypatch):
+def test_where_it_is_not_worth_it_whole_pictures_are_asked_about(tiny, place, tmp_path, monkeypatch):
     fixed = made("a row", tmp_path)
     fixed.fixed_batch = 2  # as where it could not be freed
     assert plan(fixed) is None, "a batch of a size of its own"
     monkeypatch.undo()
-    assert plan(tiny) is None, "a small picture"
+    if whole := plan(tiny):  # on a GPU, they are put together there
+        assert (whole.stages, whole.maps, whole.share) == ((), ("image",), 1)
+    else:
+        assert not incremental.gpu(tiny), "a small picture"
     found, wanted, _ = both(tiny, (3, 2))
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
-def test_a_network_that_begins_with_the_mean_is_asked_whole(tmp_path):
+def test_a_network_that_begins_with_the_mean_is_asked_whole(place, tmp_path):
     """There is nothing to go by parts, and the numbers come all the same."""
     nodes = [
         node("GlobalAveragePool", "image", "mean"),
@@ -264,13 +276,13 @@ def test_a_network_that_begins_with_the_mean_is_asked_whole(tmp_path):
     ]
     made = nets.model(nodes, {"w": weights(w=(3, 4))["w"].astype(np.float32)}, shape=("batch", 3, *SIZE), about=ABOUT)
     net = nets.save(made, tmp_path / "net.onnx")
-    assert plan(net) is None
+    assert not plan(net) or plan(net).maps == ("image",)
     found, wanted, effect = both(net, (8, 5))
     assert effect > 1e-3
     np.testing.assert_array_equal(found, wanted)
 
 
-def test_what_cannot_be_asked(tmp_path):
+def test_what_cannot_be_asked(place, tmp_path):
     net, picture = made("a row", tmp_path), nets.picture(SIZE)
     with pytest.raises(ValueError, match="at least one pixel"):
         changed(net, picture, ["logits"], (0, 3))
@@ -281,7 +293,7 @@ def test_what_cannot_be_asked(tmp_path):
         ask(np.array([[4, 0]]), np.zeros((1, 8, 8, 3), np.float32))
 
 
-def test_a_network_that_nobody_uses_any_more_is_let_go(tmp_path):
+def test_a_network_that_nobody_uses_any_more_is_let_go(place, tmp_path):
     import gc
     import weakref
 
@@ -365,7 +377,7 @@ def drawn(rng: np.random.Generator, folder) -> Net:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_networks_and_patches_drawn_at_random(seed, tmp_path):
+def test_networks_and_patches_drawn_at_random(seed, place, tmp_path):
     rng = np.random.default_rng(seed)
     net = drawn(rng, tmp_path)
     size = tuple(int(min(np.exp(rng.uniform(0, np.log(65))), side)) for side in net.input_size)

@@ -706,13 +706,13 @@ def test_where_cuda_cannot_start_the_cpu_runs_and_it_is_said_once(tiny, path, gp
 
     def start(content, options, providers):
         tried.append(providers[0])
-        if "CUDAExecutionProvider" in providers:
+        if net_module.CUDA in providers:
             raise RuntimeError("libcudnn.so.9: cannot open shared object file")
         return session(content, options, providers)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", start)
     _check_on_cpu_with_note(Net(shutil.copy(tiny.path, path)))
-    assert tried[:2] == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert tried[:2] == [net_module.CUDA, net_module.CPU]
 
 
 def test_where_onnx_runtime_itself_drops_cuda_it_is_said_too(tiny, path, gpu, monkeypatch):
