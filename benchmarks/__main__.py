@@ -138,7 +138,7 @@ def _occlusion(names: list[str], patches: tuple[int, ...], folder: Path, rounds:
         click.echo(f"Over Captum, geometric mean of these: **{mean:.2f}×** (goal {occlusion.CAPTUM_GOAL:g}×).\n")
     for name in main:
         spent = ", ".join(f"{what} {value:.2f} ms" for what, value in occlusion.profile(pairs[name]).items())
-        click.echo(f"A position of {name} on one core: {spent}.")
+        click.echo(f"A position of {name} on {'the GPU' if on_gpu else 'one core'}: {spent}.")
 
 
 def _approximate(pair: networks.Pair, rounds: int) -> None:

@@ -179,7 +179,8 @@ def _names(said: dict, count: int, name: str) -> tuple[str, ...]:
 def _session(path: Path, content: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # as in Net
+    for setting in ("session.force_spinning_stop", "session.use_env_allocators"):  # as in Net
+        options.add_session_config_entry(setting, "1")
     providers = nets.providers()
     error: Exception | None = None
     for chosen in (providers, providers[-1:]):

@@ -7,6 +7,7 @@ passes run in ONNX Runtime, gradients in the Twin (engine/twin.py), under the sa
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import logging
 import os
@@ -475,6 +476,7 @@ class Net:
         options.log_severity_level = 3  # errors come back as exceptions; warnings about the graph are no one's business
         # Threads that spin on after a run keep torch's from the cores: a gradient right behind it takes thrice as long.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.add_session_config_entry("session.use_env_allocators", "1")  # of the GPU's memory, see _one_arena
         if self._beside is not None:
             options.add_session_config_entry(
                 "session.model_external_initializers_file_folder_path", str(self._beside.resolve())
@@ -567,7 +569,24 @@ def providers() -> list[str | tuple[str, dict]]:
     if not cuda_device_present() or CUDA[0] not in onnxruntime.get_available_providers():
         return [CPU]
     _preload_cuda()
+    _one_arena()
     return [CUDA, CPU]
+
+
+@functools.cache
+def _one_arena() -> None:
+    """Let all sessions share the GPU's memory: each would hold on to a piece of its own, and they are dozens."""
+    try:  # ONNX Runtime's exceptions have no common public class
+        onnxruntime.create_and_register_allocator_v2(
+            CUDA[0],
+            onnxruntime.OrtMemoryInfo(
+                "Cuda", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+            ),
+            {},
+            onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1}),  # as much more as is needed, not twice of it
+        )
+    except Exception:
+        log.warning("The sessions on the GPU do not share its memory.", exc_info=True)
 
 
 def cuda_device_present() -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nets import node
 
-from engine import incremental, projective_field
+from engine import bound, incremental, incremental_gpu, projective_field
 from engine.incremental import changed
 from engine.net import Net
 
@@ -165,6 +165,25 @@ def test_a_network_that_ships(name, place, monkeypatch):
         picture[i : i + 16, j : j + 16] = 0.5
     found = changed(net, original, [net.logits], (16, 16))(places, np.full((8, 16, 16, 3), 0.5, np.float32))
     np.testing.assert_allclose(found[net.logits], net.scores(net.batch(*whole)), atol=1e-4)
+
+
+def test_on_a_gpu_calls_have_few_sizes(tmp_path, monkeypatch):
+    """ONNX Runtime chooses anew how to convolve for each. What is asked in between leaves nothing behind."""
+    monkeypatch.setattr(incremental, "gpu", lambda net: "cpu")
+    monkeypatch.setattr(incremental_gpu, "AT_A_TIME", 12)
+    net, seen = made("residual", tmp_path), set()
+    run = bound.run
+    monkeypatch.setattr(
+        bound, "run", lambda session, feed, shapes: seen.update(map(len, feed.values())) or run(session, feed, shapes)
+    )
+    ask = changed(net, nets.picture(SIZE), [net.logits], (3, 4))
+    places = everywhere(SIZE, (3, 4))
+    patches = np.random.default_rng(0).random((len(places), 3, 4, 3)).astype(np.float32)
+    together = ask(places, patches)[net.logits]
+    assert ask.together <= 12
+    assert seen <= {1, ask.together, ask.together // 2, ask.together // 4, ask.together // 8}
+    few = [ask(places[k : k + 1], patches[k : k + 1])[net.logits][0] for k in range(20)]
+    np.testing.assert_allclose(together[:20], few, atol=1e-6)
 
 
 def test_a_layer_on_the_way_is_had_whole(place, tmp_path):

@@ -685,6 +685,7 @@ def gpu(monkeypatch):
     """The driver reports a GPU, and ONNX Runtime has CUDA."""
     monkeypatch.setattr(net_module, "cuda_device_present", lambda: True)
     monkeypatch.setattr(net_module, "_preload_cuda", lambda: None)
+    monkeypatch.setattr(net_module, "_one_arena", lambda: None)
     monkeypatch.setattr(
         onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
     )
