@@ -4,9 +4,8 @@ numpy's own matrix products get one thread. All of them here are small, and the 
 hundredths of a second after each, on the cores that ONNX Runtime and torch want next: Grad-CAM on SqueezeNet took twice
 as long for a map that was stretched before.
 
-torch's threads spin, too, for about ten milliseconds after each of its ops: ONNX Runtime's next pass took a sixth longer,
-squeezenet1_1's a third. So they spin for less than one, which is longer than from one op to the next. That counts where it
-is set before torch is imported, and torch comes with the library that reads it (GNU's) on Linux only.
+Memory that torch gives back stays with the process, up to KEPT: glibc returned it to the system after an op and took it
+again for the next, in some processes and not in others, as it happened to lie. Fast style spent a third of its time so.
 
 ONNX Runtime tells nobody what is done with it. Since version 1.29 its builds for Linux and macOS report to Microsoft,
 as those for Windows have long done: which model (its file's name, hashes of its graph and weights), on which machine
@@ -15,6 +14,7 @@ project was asked. The variable counts where it is set before ONNX Runtime is im
 https://github.com/microsoft/onnxruntime/pull/27379
 """
 
+import ctypes
 import os
 import sys
 
@@ -23,7 +23,11 @@ from threadpoolctl import threadpool_limits
 
 threadpool_limits(1, user_api="blas")
 
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+KEPT, LARGEST = 256 * 2**20, 32 * 2**20  # bytes in all; and of one piece, above which each is given back at once
+if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+    libc.mallopt(-3, LARGEST)  # M_MMAP_THRESHOLD; glibc's own limit for it
+    libc.mallopt(-1, KEPT)  # M_TRIM_THRESHOLD
+
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 if sys.platform == "win32":
     import onnxruntime
