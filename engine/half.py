@@ -77,7 +77,7 @@ class Half(Net):
     def activations(self, batch: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
         return self.resume(self._feed(batch), names)
 
-    def tap(self, names: Sequence[str], start: Mapping[str, np.ndarray]) -> SimpleNamespace:
+    def tap(self, names: Sequence[str], start: Mapping[str, np.ndarray], threads: int = 0) -> SimpleNamespace:
         return SimpleNamespace(run=self._computed)  # in a session's place
 
     def _computed(self, names: Sequence[str], feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:

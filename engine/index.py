@@ -34,7 +34,7 @@ from PIL import Image
 from engine import image as pictures
 from engine.dataset import Dataset
 from engine.folder import home
-from engine.net import Layer, Net, UnknownLayer, softmax
+from engine.net import Layer, Net, UnknownLayer, cores, softmax
 from engine.step import Step, last
 from engine.trunk import spaced
 
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 
 FORMAT = 2  # of the table; one of another format is not read
 LAYERS = 4  # of the trunk, by default
-BATCH = 32  # pictures in a forward pass, at most
-PART = 4  # pictures that a decoding thread takes at a time
-AHEAD = 2  # batches that are decoded ahead of the network
+BATCH = 16  # pictures in a forward pass, at most: few, so that what comes out of it is still near the core
+AT_ONCE = 8  # batches at a time, at most
+AHEAD = 2  # batches that wait to be begun, or to be written
 EVERY = 0.5  # seconds between two writes
 THUMBNAIL = 64  # pixels of the longer side, at most
 CACHED = 1 << 18  # values that are reduced at a time: 1 MB
@@ -489,27 +489,28 @@ def _schema(layers: Sequence[Layer]) -> pa.Schema:
 
 
 def _passed(net: Net, data: Dataset, layers: Sequence[Layer], start: int, size: int) -> Iterator[pa.RecordBatch]:
-    """The rows from `start` on, `size` pictures at a time; threads decode ahead while the network runs.
+    """The rows from `start` on, `size` pictures at a time.
 
-    Threads, as decoding lets go of Python's lock: processes cost as much processor time, for what has to be sent
-    between them, and take seconds to start.
+    A thread per core takes each of its batches all the way, from the file to the rows, with ONNX Runtime on that core
+    alone: no core waits for another, as they do where all share each pass while some of them decode. Threads, as all of
+    this lets go of Python's lock: processes would take seconds to start.
     """
-    threads = max(min(os.cpu_count() or 1, 8), 1)
+    workers = min(cores(), AT_ONCE)
     firsts = iter(range(start, len(data), size))
     schema = _schema(layers)
-    with ThreadPoolExecutor(threads, "convoscope-decode") as pool:
-        ahead: deque[tuple[int, int, list[Future]]] = deque()
+
+    def made(numbers: range) -> pa.RecordBatch:
+        return _rows(net, data, layers, numbers, _decoded(net, data, numbers), schema, cores() // workers)
+
+    with ThreadPoolExecutor(workers, "convoscope-index") as pool:
+        ahead: deque[Future] = deque()
         try:
             while True:
-                while len(ahead) <= AHEAD and (first := next(firsts, None)) is not None:
-                    end = min(first + size, len(data))
-                    parts = [range(at, min(at + PART, end)) for at in range(first, end, PART)]
-                    ahead.append((first, end, [pool.submit(_decoded, net, data, part) for part in parts]))
+                while len(ahead) < workers + AHEAD and (first := next(firsts, None)) is not None:
+                    ahead.append(pool.submit(made, range(first, min(first + size, len(data)))))
                 if not ahead:
                     return
-                first, end, parts = ahead.popleft()
-                seen = [each for part in parts for each in part.result()]
-                yield _rows(net, data, layers, range(first, end), seen, schema)
+                yield ahead.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -548,6 +549,7 @@ def _rows(
     numbers: range,
     seen: Sequence[tuple[np.ndarray, bytes] | str],
     schema: pa.Schema,
+    threads: int,
 ) -> pa.RecordBatch:
     """A row per picture: what the network says of those that could be read; the others' is null."""
     import pyarrow as pa
@@ -556,7 +558,7 @@ def _rows(
     found: dict[str, np.ndarray] = {}
     if good.any():
         start = {net.graph.input: np.concatenate([each[0] for each in seen if not isinstance(each, str)])}
-        values = net.resume(start, [*(layer.name for layer in layers), net.logits])
+        values = net.resume(start, [*(layer.name for layer in layers), net.logits], threads=threads)
         shares = softmax(values[net.logits].reshape(int(good.sum()), -1))
         found["prediction"] = shares.argmax(1)
         found["probability"] = shares.max(1)

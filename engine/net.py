@@ -339,17 +339,20 @@ class Net:
             return {self.output: self._run(self._scores_session, names, feed)[0]}
         return self.resume(feed, names)
 
-    def resume(self, start: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
+    def resume(
+        self, start: Mapping[str, np.ndarray], names: Iterable[str], *, threads: int = 0
+    ) -> dict[str, np.ndarray]:
         """The named tensors, computed from the tensors of `start` on: the graph is entered in the middle.
 
-        start: (B, …) by name; it has to hold all that `Graph.frontier` lists. Raises UnknownLayer.
+        start: (B, …) by name; it has to hold all that `Graph.frontier` lists. threads: on the CPU; 0 for one per core.
+        Raises UnknownLayer.
         """
         names = list(dict.fromkeys(names))
         for name in names:
             if name not in self.graph.from_input:
                 raise UnknownLayer(f"{self.name} has no tensor {name!r} that depends on the picture.")
         made = [name for name in names if name not in start]
-        found = dict(zip(made, self._run(self.tap(made, start), made, start), strict=True)) if made else {}
+        found = dict(zip(made, self._run(self.tap(made, start, threads), made, start), strict=True)) if made else {}
         return {name: found[name] if name in found else start[name] for name in names}
 
     def proto(self, node: Node) -> onnx.NodeProto:
@@ -416,14 +419,16 @@ class Net:
             return runs[0]
         return [parts[0] if is_shape(parts[0]) else np.concatenate(parts) for parts in zip(*runs, strict=True)]
 
-    def tap(self, names: Sequence[str], start: Mapping[str, np.ndarray]) -> onnxruntime.InferenceSession:
+    def tap(
+        self, names: Sequence[str], start: Mapping[str, np.ndarray], threads: int = 0
+    ) -> onnxruntime.InferenceSession:
         """A session for the part of the graph from `start` to `names`. Of the arrays only type and `ndim` count."""
-        key = (frozenset(names), frozenset((name, array.dtype) for name, array in start.items()))
+        key = (frozenset(names), frozenset((name, array.dtype) for name, array in start.items()), threads)
         with self._lock:
             if key in self._tapped:
                 self._tapped.move_to_end(key)
                 return self._tapped[key]
-        session = self._session(self._cut(names, start).SerializeToString())
+        session = self._session(self._cut(names, start).SerializeToString(), threads)
         with self._lock:
             self._tapped[key] = session
             while len(self._tapped) > SESSIONS:
@@ -485,9 +490,10 @@ class Net:
             )
         return options
 
-    def _session(self, content: bytes) -> onnxruntime.InferenceSession:
-        chosen = providers()
-        session = self._started(content, self.options(), chosen)
+    def _session(self, content: bytes, threads: int = 0) -> onnxruntime.InferenceSession:
+        chosen, options = providers(), self.options()
+        options.intra_op_num_threads = threads
+        session = self._started(content, options, chosen)
         if len(chosen) > len(session.get_providers()):
             note = "There is an NVIDIA GPU, but CUDA could not be started; this network runs on the CPU."
             if note not in self.notes:

@@ -26,7 +26,7 @@ from engine.__main__ import main
 from engine.dataset import Dataset, find
 from engine.image import NotAPicture
 from engine.index import BadIndex, Index, IndexBusy, index_steps, open_index
-from engine.net import Net, UnknownLayer, softmax
+from engine.net import Net, UnknownLayer, cores, softmax
 from engine.step import Step, last
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -559,7 +559,7 @@ def test_memory_does_not_grow_with_the_pictures(tiny, tmp_path):
         assert isinstance(step, Step)
         with lock:
             on_the_way.difference_update(range(step.index))
-    assert most <= 4 * (indexes.AHEAD + 2)
+    assert most <= 4 * (min(cores(), indexes.AT_ONCE) + indexes.AHEAD + 1)
 
 
 # Real data ------------------------------------------------------------------------------------------------------------
