@@ -147,7 +147,9 @@ def test_nothing_behind_the_wanted_layer_is_in_its_session(tiny, picture, monkey
     net = Net(shutil.copy(tiny.path, path))
     models = []
     session = Net._session
-    monkeypatch.setattr(Net, "_session", lambda self, content: models.append(content) or session(self, content))
+    monkeypatch.setattr(
+        Net, "_session", lambda self, content, *more: models.append(content) or session(self, content, *more)
+    )
     net.activations(net.batch(picture), ["pool1"])
     (content,) = models
     cut = onnx.load_model_from_string(content)
@@ -155,11 +157,21 @@ def test_nothing_behind_the_wanted_layer_is_in_its_session(tiny, picture, monkey
     assert {t.name for t in cut.graph.initializer} == {"w1", "b1"}
 
 
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_pass_keeps_to_the_threads_that_it_is_given(tiny, picture, path, threads):
+    net = Net(shutil.copy(tiny.path, path))
+    x = net.normalise(net.batch(picture))
+    found = net.resume({net.graph.input: x}, ["pool1"], threads=threads)
+    (session,) = net._tapped.values()
+    assert session.get_session_options().intra_op_num_threads == threads
+    np.testing.assert_allclose(found["pool1"], net.activations(net.batch(picture), ["pool1"])["pool1"], atol=1e-6)
+
+
 def test_tapped_sessions_are_kept_but_not_without_bound(tiny, picture, monkeypatch, path):
     net = Net(shutil.copy(tiny.path, path))
     made = []
     session = Net._session
-    monkeypatch.setattr(Net, "_session", lambda self, content: made.append(1) or session(self, content))
+    monkeypatch.setattr(Net, "_session", lambda self, content, *more: made.append(1) or session(self, content, *more))
     x, names = net.batch(picture), [layer.name for layer in net.layers][:-1]  # the logits have a session anyway
     for name in names:
         net.activations(x, [name])
@@ -176,7 +188,7 @@ def test_tapped_sessions_are_kept_but_not_without_bound(tiny, picture, monkeypat
 
 def test_the_output_comes_from_the_session_that_is_there(tiny, picture, monkeypatch, path):
     net = Net(shutil.copy(tiny.path, path))
-    monkeypatch.setattr(Net, "_session", lambda self, content: pytest.fail("another session"))
+    monkeypatch.setattr(Net, "_session", lambda self, *more: pytest.fail("another session"))
     found = net.activations(net.batch(picture), ["logits"])["logits"][0]
     np.testing.assert_allclose(found, nets.tiny_forward(picture)["logits"], atol=1e-5)
     np.testing.assert_array_equal(net.scores(net.batch(picture))[0], found)
