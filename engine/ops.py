@@ -31,6 +31,7 @@ def _ints(value: torch.Tensor | list[int] | None) -> list[int] | None:
 
 CONV = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
 CONV_TRANSPOSE = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}
+WIDE = 32  # channels from which on torch normalises them quicker where they are last
 MAX_POOL = {3: F.max_pool1d, 4: F.max_pool2d, 5: F.max_pool3d}
 
 
@@ -167,6 +168,9 @@ def batch_normalization(x, scale, bias, mean, var, *, epsilon=1e-5, momentum=0.9
 
 def instance_normalization(x, scale, bias, *, epsilon=1e-5):
     if x.dtype == torch.bfloat16:  # as groups of one channel; its sums are less exact
+        if x.ndim == 4 and x.shape[1] >= WIDE and x.is_contiguous(memory_format=torch.channels_last):
+            # A view of one picture can have them last and yet strides by which torch does not see it, and copies.
+            x = x.as_strided(x.shape, (x[0].numel(), 1, x.shape[3] * x.shape[1], x.shape[1]))
         made = F.group_norm(x, x.shape[1], scale.to(x.dtype), bias.to(x.dtype), epsilon)
         return made.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else made  # for what comes next
     return F.instance_norm(x, weight=scale, bias=bias, eps=epsilon)

@@ -156,17 +156,21 @@ def test_a_choice_is_an_option_of_its_command():
         assert inspect.signature(found[name].function).parameters["precision"].default == "float32"
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 6, 7), (2, 3, 6, 7), (1, 3, 9)], ids=str)
-def test_each_channel_is_normalised_by_itself_in_bfloat16_too(shape):
+@pytest.mark.parametrize("shape", [(1, 3, 6, 7), (2, 3, 6, 7), (1, 3, 9), (1, 40, 6, 7), (2, 40, 6, 7)], ids=str)
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+def test_each_channel_is_normalised_by_itself_in_bfloat16_too(shape, last):
     import torch
 
     from engine.ops import instance_normalization
 
     x = 3 + 2 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    scale, bias = torch.tensor([1.0, 2.0, 0.5]), torch.tensor([0.0, 1.0, -1.0])
+    if last and x.ndim == 4:  # as what another op calls so: one picture's first stride counts for nothing
+        x = x.contiguous(memory_format=torch.channels_last).reshape(shape)
+    scale, bias = torch.linspace(0.5, 2, shape[1]), torch.linspace(-1, 1, shape[1])
     axes = tuple(range(2, x.ndim))
     form = (1, -1) + (1,) * len(axes)
     centred = (x - x.mean(axes, keepdim=True)) / (x.var(axes, correction=0, keepdim=True) + 0.1).sqrt()
     found = instance_normalization(x.bfloat16(), scale, bias, epsilon=0.1)
     assert found.dtype == torch.bfloat16
-    np.testing.assert_allclose(found.float(), centred * scale.view(form) + bias.view(form), atol=3e-2)
+    wanted = centred * scale.view(form) + bias.view(form)
+    np.testing.assert_allclose(found.float(), wanted, rtol=2**-7, atol=2e-2)  # rounded before and after
