@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine import image
+from engine.half import full
 from engine.net import PASS_THROUGH, Net, UnknownLayer
 from engine.target import Target
 from engine.tiles import Part, Sums, Tally, at_once, everywhere, measured
@@ -75,7 +76,7 @@ def _away() -> type[torch.autograd.Function]:
     """(B,): the squared distance of a Gram matrix from a wanted one (1, C, C), which is symmetric as it is itself.
 
     `products` and `squares` in one: where a layer has many channels and few positions, what is done to the matrices
-    takes as long as the products.
+    takes as long as the products. Values in bfloat16 give it in float32, with a gradient in bfloat16.
     """
     import torch
     from torch.autograd.function import once_differentiable
@@ -85,9 +86,10 @@ def _away() -> type[torch.autograd.Function]:
         def forward(ctx, values, wanted, weights):
             flat = values.permute(0, 2, 3, 1).flatten(1, 2)  # (B, h · w, C)
             count = float(flat.shape[1] if weights is None else weights.sum())
-            loud = flat if weights is None else flat * weights.reshape(-1, 1)
-            away = torch.baddbmm(wanted.expand(len(flat), -1, -1), flat.mT, loud, beta=-1, alpha=1 / count)
-            ctx.save_for_backward(loud, away)
+            exact = full(flat)
+            loud = exact if weights is None else exact * weights.reshape(-1, 1)
+            away = torch.baddbmm(wanted.expand(len(flat), -1, -1), exact.mT, loud, beta=-1, alpha=1 / count)
+            ctx.save_for_backward(loud.to(flat.dtype), away)
             ctx.count, ctx.size = count, values.shape[2:]
             return torch.stack([each @ each for each in away.flatten(1)])
 
@@ -95,7 +97,7 @@ def _away() -> type[torch.autograd.Function]:
         @once_differentiable
         def backward(ctx, gradient):
             loud, away = ctx.saved_tensors
-            found = (loud @ away) * (4 / ctx.count * gradient).view(-1, 1, 1)
+            found = loud @ (away * (4 / ctx.count * gradient).view(-1, 1, 1)).to(loud.dtype)
             return found.unflatten(1, ctx.size).permute(0, 3, 1, 2), None, None
 
     return Away

@@ -21,6 +21,8 @@ import numpy as np
 from engine.net import Net, is_shape
 
 if TYPE_CHECKING:
+    import torch
+
     from engine.twin import Twin
 
 PRECISIONS = ("float32", "bfloat16")
@@ -54,6 +56,11 @@ def in_precision(net: Net, precision: str) -> Net:
     """
     check_precision(precision)
     return net if precision == "float32" else net.half
+
+
+def full(values: torch.Tensor) -> torch.Tensor:
+    """What is in bfloat16 in float32, all else as it is."""
+    return values.float() if values.element_size() < 4 else values
 
 
 class Half(Net):

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engine.half import full
 from engine.net import Net
 from engine.target import Target
 
@@ -56,6 +57,7 @@ class Tally:
         """(B,) of whole maps (B, C, h, w) by layer."""
         if self.quick is not None:
             return self.quick(values)
+        values = {name: full(values[name]) for name in self.names}
         return self.score(self.sums(values, {name: everywhere(values[name]) for name in self.names}))
 
     def __add__(self, other: Tally) -> Tally:
@@ -91,7 +93,7 @@ def tiled(net: Net, tally: Tally, tile: int, *, half: bool = False) -> Target:
     def value(values: Mapping[str, Any]) -> Any:
         x = values[source]
         if max(x.shape[2:]) <= tile:
-            return tally.value(_computed(net, tally.names, x, half))
+            return tally.value(_computed(net, tally.names, x, half, exact=False))
         return tally.score(_summed(net, tally, x, tile, half))
 
     return Target((source,), value, tally.title, tally.unit)
@@ -112,14 +114,16 @@ def measured(net: Net, names: Sequence[str], sums: Sums, x: torch.Tensor, tile: 
         return _added(net, names, sums, x, windows(net, names, tuple(x.shape[2:]), tile), {})
 
 
-def _computed(net: Net, names: Sequence[str], x: torch.Tensor, half: bool) -> dict[str, torch.Tensor]:
-    """The layers' values in float32, for what the graph takes in."""
+def _computed(
+    net: Net, names: Sequence[str], x: torch.Tensor, half: bool, *, exact: bool = True
+) -> dict[str, torch.Tensor]:
+    """The layers' values for what the graph takes in; in float32, or not `exact`ly so but as they are computed."""
     import torch
 
     twin = net.half.rounded if half else net.twin
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         values = twin(None, names, start={net.graph.input: x})
-    return {name: value.float() for name, value in values.items()} if half else values
+    return {name: full(value) for name, value in values.items()} if half and exact else values
 
 
 def _summed(net: Net, tally: Tally, x: torch.Tensor, tile: int, half: bool) -> tuple[torch.Tensor, ...]:

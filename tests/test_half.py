@@ -174,3 +174,25 @@ def test_each_channel_is_normalised_by_itself_in_bfloat16_too(shape, last):
     assert found.dtype == torch.bfloat16
     wanted = centred * scale.view(form) + bias.view(form)
     np.testing.assert_allclose(found.float(), wanted, rtol=2**-7, atol=2e-2)  # rounded before and after
+
+
+@pytest.mark.parametrize("weighed", [False, True], ids=["all places", "some places more"])
+def test_the_distance_of_gram_matrices_is_exact_and_its_gradient_rounded(weighed):
+    """By torch's own gradient, in float32, of values that bfloat16 holds."""
+    import torch
+
+    from engine.gram import _away, gram
+
+    draw = torch.Generator().manual_seed(0)
+    values = torch.randn((1, 5, 6, 7), generator=draw).bfloat16()
+    wanted = gram(torch.randn((1, 5, 6, 7), generator=draw))
+    weights = torch.rand((6, 7), generator=draw) if weighed else None
+    plain = values.float().requires_grad_()
+    score = ((gram(plain, weights) - wanted) ** 2).sum()
+    score.backward()
+    values.requires_grad_()
+    found = _away().apply(values, wanted, weights)
+    found.sum().backward()
+    assert (found.dtype, values.grad.dtype) == (torch.float32, torch.bfloat16)
+    np.testing.assert_allclose(found.detach(), score.detach().reshape(1), rtol=1e-5)
+    np.testing.assert_allclose(values.grad.float(), plain.grad, atol=2**-7 * float(plain.grad.abs().max()))
