@@ -111,7 +111,7 @@ def _occlusion(names: list[str], patches: tuple[int, ...], folder: Path, rounds:
             f"{found.bytes / 2**20:.0f} MB",
         ]
         if on_gpu:
-            line.append(f"{statistics.median(found.over('coarse')):.2f}×")
+            line.append(f"{statistics.median(found.over('captum_tf32')):.2f}×")
         click.echo(table(head, [line]).splitlines()[-1])  # each as it comes
 
     digits = 4 if on_gpu else 2

@@ -56,7 +56,7 @@ class Raced:
 
     bound: work of a whole picture over that of the windows, in multiplications, where each map has windows of one size.
     off: largest difference of all logits by parts from those of whole pictures, of the largest logit.
-    bytes: what a run of ours by parts took on top. coarse: seconds per position of Captum in TensorFloat-32, on a GPU.
+    bytes: what a run of ours by parts took on top. captum_tf32: as captum, in TensorFloat-32; on a GPU.
     """
 
     parts: list[float]
@@ -68,7 +68,7 @@ class Raced:
     bound: float
     off: float
     bytes: int
-    coarse: list[float]
+    captum_tf32: list[float]
 
     def over(self, other: str) -> list[float]:
         return [b / a for a, b in zip(self.parts, getattr(self, other), strict=True)]
@@ -244,7 +244,7 @@ def compare(pair: Pair, patch: int, rounds: int, captum_batch: int = 0, stride: 
         bound=bound(pair.net, patch, stride),
         off=case.off(),
         bytes=memory.bytes,
-        coarse=found[3] if len(found) > 3 else [],
+        captum_tf32=found[3] if len(found) > 3 else [],
     )
 
 

@@ -18,8 +18,12 @@ def run(
 ) -> dict[str, torch.Tensor]:
     """The outputs named in `shapes`, float32 and of these shapes, on the device on which the inputs of `feed` lie.
 
-    feed: float32, contiguous, all on one device. Raises ONNX Runtime's errors where a shape is another.
+    feed: all on one device. Raises ValueError where one is not float32 and contiguous, which would be read as
+    something else, and ONNX Runtime's errors where a shape is another.
     """
+    for name, tensor in feed.items():
+        if tensor.dtype != torch.float32 or not tensor.is_contiguous():
+            raise ValueError(f"The tensor {name!r} does not lie in memory as ONNX Runtime reads it.")
     device = next(iter(feed.values())).device
     out = {name: torch.empty(shape, device=device) for name, shape in shapes.items()}
     bound = session.io_binding()

@@ -602,7 +602,7 @@ def _rest_torch() -> None:
 
     ONNX Runtime's next pass takes a sixth longer beside them, squeezenet1_1's a quarter; new ones take 0.1 ms.
     """
-    if "torch" in sys.modules:
+    if "torch._C" in sys.modules:  # all of its libraries are there then, also while another thread imports the rest
         for library in _openmp():
             library.omp_pause_resource_all(1)  # omp_pause_soft, OpenMP 5.0, 3.2.45; of the thread that calls it
 

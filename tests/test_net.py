@@ -157,6 +157,32 @@ def test_nothing_behind_the_wanted_layer_is_in_its_session(tiny, picture, monkey
     assert {t.name for t in cut.graph.initializer} == {"w1", "b1"}
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="Only Linux lists a process's threads there.")
+def test_torch_has_no_threads_beside_a_pass(tiny):
+    """They would spin on the cores. In a process of its own: others' threads come and go here."""
+    script = f"""
+import os, sys, numpy as np, torch
+from engine.net import Net, _openmp
+torch.set_num_threads(4)
+net = Net({str(tiny.path)!r})
+batch = np.zeros((1, 3, 12, 16), np.float32)
+net.activations(batch, ["pool1"])
+threads = lambda: len(os.listdir("/proc/self/task"))
+before = threads()
+for _ in range(2):  # also where they have come again
+    torch.rand(4_000_000).relu()
+    busy = threads()
+    net.activations(batch, ["pool1"])
+    print(len(_openmp()), busy - before, threads() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, cwd=PROJECT)
+    lines = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert len(lines) == 2, done.stderr
+    if not lines[0][0]:
+        pytest.skip("This torch does not come with GNU's OpenMP.")
+    assert lines == [(1, 3, 0)] * 2
+
+
 @pytest.mark.parametrize("threads", [0, 1])
 def test_a_pass_keeps_to_the_threads_that_it_is_given(tiny, picture, path, threads):
     net = Net(shutil.copy(tiny.path, path))
