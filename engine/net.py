@@ -46,7 +46,8 @@ BATCH_BYTES = 256 * 2**20  # that one batch's largest tensor may take
 PASS_THROUGH = frozenset(["Identity", "Dropout", "Cast"])  # their output shows nothing that their input does not
 CPU = "CPUExecutionProvider"
 # In float32, as on the CPU and in the Twin: TensorFloat-32, which ONNX Runtime would take, keeps three digits. And its
-# exhaustive search for the best convolution takes seconds for each new size of a batch.
+# exhaustive search for the best convolution takes seconds for each new size of a batch. Where cuDNN's heuristics offer
+# no way without TensorFloat-32, ONNX Runtime takes it all the same: seen with resnet50 in batches of 100, not of 81.
 CUDA = ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -131,7 +132,7 @@ def test_a_black_box_never_touches_the_twin(tiny, picture, tmp_path, monkeypatch
 
 
 def test_a_black_box_does_without_torch():
-    """In a fresh process: here, other tests have imported it."""
+    """In a fresh process: here, other tests have imported it. On a GPU torch holds what changes in its memory."""
     script = """
 import sys
 from engine import nets, samples
@@ -144,7 +145,12 @@ success(net, pixels[None], [3], population=5, steps=2)
 print(sorted({"torch", "streamlit"} & set(sys.modules)))
 """
     found = subprocess.run(
-        [sys.executable, "-c", script], cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert found.stdout.strip() == "[]", found.stderr
 
