@@ -637,6 +637,49 @@ def _units_of(net: str, output: str | None, given: str, layer: str | None) -> tu
     return network, index, layer, record
 
 
+@main.command()
+@click.option("--image", required=True, metavar="PIC", help="The sample to copy from: a file, or a sample's name.")
+@click.option("--longest", default=160, show_default=True, help="Longer side that it is first scaled to, in pixels.")
+@click.option("--side", default=48, show_default=True, help="Of its middle, which is what is copied from, in pixels.")
+@click.option("--size", default=64, show_default=True, help="Side of the picture that is grown, in pixels.")
+@click.option("--window", default=11, show_default=True, help="Side of what has to look alike, in pixels; odd.")
+@click.option("--seed", default=0, show_default=True, help="Of all that is drawn by lot.")
+@click.option("--film", is_flag=True, help="Write how it came about, too: film.gif and film.mp4.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+def grow(image: str, longest: int, side: int, size: int, window: int, seed: int, film: bool, out: Path) -> None:
+    """Grow a texture pixel by pixel from a sample, without any network (Efros & Leung 1999).
+
+    Writes picture.png with its recipe inside, numbers.npz and result.json. A run that is stopped early leaves what has
+    grown by then.
+    """
+    from engine import texture_growing as growing
+    from engine.film import Film
+
+    seen, shot, step, stopped = command.picture(image), Film() if film else None, None, {}
+    sample = growing.cut(seen.pixels, side, longest=longest)
+    try:
+        for step in command.shown(growing.grow_steps(sample, size=size, window=window, seed=seed), "grow"):
+            if shot is not None:
+                shot.add(step.result.picture)
+    except KeyboardInterrupt:
+        if step is None:
+            raise
+        stopped = {"stopped": {"done": step.index, "of": step.total}}
+    grown = step.result
+    record = {
+        "command": "grow",
+        "image": {"name": seen.name, "sha256": seen.sha256},
+        "knobs": {"longest": longest, "side": side, "size": size, "window": window, "seed": seed},
+        **stopped,
+        "filled": grown.filled,
+        "versions": command.versions(),
+    }
+    command.save_made(out, grown.picture, {"picture": grown.picture, "sample": sample}, record, shot)
+    if stopped:
+        click.echo(f"Stopped after {step.index} of {step.total}; what there was by then is in {out}.", err=True)
+        click.get_current_context().exit(command.INTERRUPTED)
+
+
 @main.command("top-patches")
 @_of_layer
 @click.option("--channel", type=click.IntRange(0), default=0, show_default=True, help="The first that is shown.")

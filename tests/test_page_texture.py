@@ -44,9 +44,15 @@ def test_depth_by_depth(given):
 def test_beside_growing(given):
     at = opened("texture", net="digits", steps=3, size=48, view="beside growing", window=5)
     assert fine(at)
-    sample = cut(scene(at).net.view(samples.load("brick"))[0], longest=48)
-    expected = grow(sample, size=48, window=5).picture
-    assert np.abs(image.load(given["grown.png"])[..., :1] - expected).max() <= 0.5 / 255 + 1e-6
+    expected = grow(cut(samples.load("brick"), longest=48), size=48, window=5).picture
+    np.testing.assert_array_equal(np.load(io.BytesIO(given["grown.npz"]))["picture"], expected)
+    assert np.abs(image.load(given["grown.png"]) - expected).max() <= 0.5 / 255 + 1e-6
+    assert {"grown.gif", "grown.mp4", "texture.png"} <= given.keys()
+    (python,) = (each.value for each in at.code if "import cut, grow" in each.value)
+    (shell,) = (each.value for each in at.code if "engine grow" in each.value)
+    assert "python -m engine grow --image brick --longest 48 --size 48 --window 5 --seed 0 " in shell
+    exec(python, made := {})
+    np.testing.assert_array_equal(made["grown"].picture, expected)
 
 
 def test_a_painting_is_the_engines(given):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 
 import nets
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from engine import nets as networks
-from engine import samples
+from engine import samples, texture_growing
+from engine.__main__ import main
 from engine.gram import apart, distances, features, gram, scaled, scales
 from engine.gram import texture as texture_target
 from engine.net import Net, UnknownLayer
@@ -255,6 +258,31 @@ def test_what_cannot_be_grown_is_refused_in_one_sentence(how, message):
     with pytest.raises(ValueError, match=message) as error:
         next(grow_steps(**{"sample": nets.picture((20, 24)), **how}))
     assert re.fullmatch(r"[^\n]+\.", str(error.value))
+
+
+def test_the_command_writes_what_grows(tmp_path):
+    knobs = {"longest": 96, "side": 20, "size": 16, "window": 5, "seed": 3}
+    words = [word for key, value in knobs.items() for word in (f"--{key}", str(value))]
+    done = CliRunner().invoke(main, ["grow", "--image", "brick", *words, "--film", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    expected = grow(cut(samples.load("brick"), 20, longest=96), size=16, window=5, seed=3).picture
+    np.testing.assert_array_equal(np.load(tmp_path / "out/numbers.npz")["picture"], expected)
+    record = json.loads((tmp_path / "out/result.json").read_text("utf-8"))
+    assert (record["command"], record["filled"], record["knobs"]) == ("grow", 1.0, knobs)
+    assert {each.name for each in (tmp_path / "out").iterdir()} >= {"picture.png", "film.gif", "film.mp4"}
+    refused = CliRunner().invoke(main, ["grow", "--image", "brick", "--window", "4", "--out", str(tmp_path / "no")])
+    assert (refused.exit_code, "has no middle" in refused.output, (tmp_path / "no").exists()) == (2, True, False)
+
+
+def test_the_command_ended_early_leaves_what_has_grown(tmp_path, monkeypatch):
+    def ended(*args, **knobs):
+        yield next(grow_steps(*args, **knobs))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(texture_growing, "grow_steps", ended)
+    done = CliRunner().invoke(main, ["grow", "--image", "brick", "--out", str(tmp_path)])
+    assert (done.exit_code, "Stopped after 25 of 4096" in done.output) == (130, True)
+    assert json.loads((tmp_path / "result.json").read_text("utf-8"))["stopped"] == {"done": 25, "of": 4096}
 
 
 def test_a_sample_is_cut_from_the_middle(brick):

@@ -379,18 +379,24 @@ def address() -> str:
     return f"{url}?{query}" if query else url
 
 
+def source(scene: Scene) -> tuple[str, str]:
+    """(Python, command line's word) for the scene's picture."""
+    if scene.picture_name in (UPLOAD, CAMERA):
+        return 'image.load("your-picture.jpg")', "your-picture.jpg"
+    return f'samples.load("{scene.picture_name}")', scene.picture_name
+
+
 def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[str, str]:
     """(Python, command line) that give what the page shows.
 
     knobs: arguments after (net, image): `target` in the form that `aim` takes, and the function's own keywords; those
     that are None are left out.
     """
-    net, name = scene.net, scene.picture_name
+    net = scene.net
     module, method = function.__module__, function.__name__
-    upload = name in (UPLOAD, CAMERA)
-    picture = 'image.load("your-picture.jpg")' if upload else f'samples.load("{name}")'
+    picture, shown = source(scene)
     imports = [
-        "from engine import image, nets" if upload else "from engine import nets, samples",
+        f"from engine import {', '.join(sorted([picture.partition('.')[0], 'nets']))}",
         "from engine.net import Net",
     ]
     imports.append(f"from {module} import {method}")
@@ -426,7 +432,6 @@ def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[
     code += f"\n\nnet = Net(nets.find({net.name!r}){chosen})\n"
     code += f"pixels, frame = net.view({picture})\n" if of_picture else ""
     code += f"result = {method}({', '.join(['net', *(['pixels'] if of_picture else []), *arguments])})\n"
-    shown = "your-picture.jpg" if upload else name
     parts = [
         "python -m engine",
         method.replace("_", "-"),

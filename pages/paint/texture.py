@@ -145,15 +145,16 @@ def depth_by_depth() -> None:
 
 def beside_growing() -> None:
     window = controls.slider("Window of the growing, pixels", 3, 23, 11, 2, key="window", width=260)
-    sample = cut(scene.pixels, longest=size)
+    sample = cut(scene.picture, longest=size)
     grown = {"size": min(size, 64), "window": window, "seed": seed}
     st.markdown("#### By the network: features that go together")
     job = one_texture()
     growing = jobs.run(
         net.engine,
         "grow",
-        (digest, size, *grown.values()),
+        (image.digest(sample), *grown.values()),
         lambda: grow_steps(sample, **grown),
+        picture=lambda found: found.picture,
     )
     st.markdown("#### Without one: pixels copied from where it looks alike")
 
@@ -172,13 +173,23 @@ def beside_growing() -> None:
     jobs.show(net.engine, growing, draw)
     onward()
     recipe = {"method": "texture", "net": net.name, "sha256": net.sha256, "texture": scene.picture_name, **knobs}
-    more = [("Grown (PNG)", "grown.png", lambda: image.to_png(growing.step.result.picture), "image/png")]
+    copied = {"method": "grow", "texture": scene.picture_name, "longest": size, **grown}
+    python, command = frame.reproduce(texture, scene, knobs)
+    loaded, named = frame.source(scene)
+    python += f"""
+from engine.texture_growing import cut, grow
+
+grown = grow(cut({loaded}, longest={size}), {", ".join(f"{key}={value}" for key, value in grown.items())})
+"""
+    options = " ".join(f"--{key} {value}" for key, value in grown.items())
+    command += f"\npython -m engine grow --image {named} --longest {size} {options} --out grown/"
     frame.foot(
-        texture,
-        scene,
-        knobs=knobs,
-        downloads=[*studio.downloads(job, "texture", recipe), *(more if growing.step else [])],
+        downloads=[
+            *studio.downloads(job, "texture", recipe),
+            *studio.downloads(growing, "grown", copied, lambda found: {"picture": found.picture, "sample": sample}),
+        ],
         explained=EXPLAINED,
+        reproduced=(python, command),
     )
 
 
