@@ -112,7 +112,7 @@ def _method(module: types.ModuleType, name: str) -> Method | None:
     if not _gives_numbers(inspect.signature(function).return_annotation, module):
         return None
     parameters = inspect.signature(function).parameters
-    described = _described(inspect.getdoc(function) or "", list(parameters))
+    described = _described_by(function, list(parameters))
     knobs = []
     for parameter in list(parameters.values())[1:]:
         needed = parameter.default is parameter.empty
@@ -146,15 +146,25 @@ def _fields(annotation: Any, module: types.ModuleType) -> list[str]:
     return [part for field in fields for part in _parts(field.type)]
 
 
+def _described_by(function: Callable, names: list[str]) -> dict[str, str]:
+    """What its docstring says of each parameter; and where that says "as in `other`", what the other's says."""
+    doc, found = inspect.getdoc(function) or "", {}
+    for name in re.findall(r"\bas (?:in|for) `(\w+)`", doc, re.IGNORECASE):
+        other = getattr(sys.modules[function.__module__], name, None)
+        if inspect.isfunction(other) and other is not function:
+            found |= _described_by(other, names)
+    return found | _described(doc, names)
+
+
 def _described(doc: str, names: list[str]) -> dict[str, str]:
     """What a docstring says of each parameter, in the form `patch, stride: in pixels. fill: one of FILLS.`"""
     one = "|".join(map(re.escape, names))
-    head = rf"(?:(?<=^)|(?<=\. ))((?:{one})(?:, (?:{one}))*): "
-    end = rf"(?=(?:\. (?:{one})(?:, (?:{one}))*: )|\n(?! )|\Z)"
+    head = rf"((?:{one})(?:,\s(?:{one}))*):\s"
+    end = rf"(?=\.\s{head}|\s(?:Returns|Raises)\b|\n\n|\Z)"
     found = {}
-    for match in re.finditer(head + r"(.*?)" + end, doc, re.MULTILINE | re.DOTALL):
+    for match in re.finditer(rf"(?:^|(?<=\.\s)){head}(.*?){end}", doc, re.MULTILINE | re.DOTALL):
         text = " ".join(match[2].split()).rstrip(".") + "."
-        found |= dict.fromkeys(match[1].split(", "), text)
+        found |= dict.fromkeys(re.split(r",\s", match[1]), text)
     return found
 
 

@@ -58,11 +58,11 @@ def deepdream(
     channel: only this one of its channels. guide: a picture whose features are to appear: an array (H, W, 3), a
     sample's name or a file. picture: a sample's name or a file whose whole is dreamt on in place of image, which on the
     command line is cropped to what the network sees. size: of the longest side, in pixels; 0 leaves it as it is.
-    octaves: sizes that are climbed, each octave_scale smaller than the next. steps: in each of them. rate: of a step,
-    in pixel values, where the gradient has a mean absolute value of 1. jitter: by how many pixels at most the network's
-    view is shifted. tile: side of the squares, in pixels, whose gradients are taken one at a time. zoom, frames: the
-    share by which the picture is enlarged about its centre before it is dreamt on once more, and how many pictures
-    there are in all.
+    octaves: sizes that are climbed. octave_scale: how much smaller each is than the next. steps: in each of them. rate:
+    of a step, in pixel values, where the gradient has a mean absolute value of 1. jitter: by how many pixels at most
+    the network's view is shifted. tile: side of the squares, in pixels, whose gradients are taken one at a time. zoom:
+    the share by which the picture is enlarged about its centre before it is dreamt on once more. frames: how many
+    pictures there are in all. seed: of the shifts.
     Returns Climb; its scores are the target's, of each step in turn, not comparable across sizes.
     Raises UnknownLayer, NoGradient, NotAPicture, ValueError.
     """

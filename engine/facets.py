@@ -120,7 +120,8 @@ def _grouped(features: np.ndarray, count: int, by: str, seed: int) -> tuple[np.n
 def gallery(net: Net, target: Target | int, pictures: str = SUITED) -> np.ndarray:
     """(N, H, W, C) of the net's own size: a folder's pictures, at most MOST, or those that come with the app.
 
-    The latter are of the class where there are such (digits, planted objects), and otherwise the sample photographs.
+    pictures: the folder, or "suited" for the latter. These are of the class where there are such (digits, planted
+    objects), and otherwise the sample photographs.
     Raises ValueError where there is no such folder or no picture in it, NotAPicture with the first that is none.
     """
     if pictures != SUITED:

@@ -17,8 +17,9 @@ from engine.target import Target
 def grad_cam_plus_plus(net: Net, image: np.ndarray, target: Target | int, *, layer: str | None = None) -> Evidence:
     """Grad-CAM++: channels weighed by their positive gradients, each position with a share of its own.
 
-    Arguments as in `grad_cam`. The paper's second and third derivatives are powers of the first where the score is the
-    exponential of a piecewise linear function (equation 19), which is what is used here, as in the authors' code.
+    Arguments as in `layer_gradient`. The paper's second and third derivatives are powers of the first where the score
+    is the exponential of a piecewise linear function (equation 19), which is what is used here, as in the authors'
+    code.
     Returns (h, w), >= 0, at the layer's own resolution. Raises UnknownClass, UnknownLayer, NoGradient.
     """
     activations, gradient = layer_gradient(net, image, target, layer=layer)

@@ -17,8 +17,8 @@ from engine.target import Target
 def hires_cam(net: Net, image: np.ndarray, target: Target | int, *, layer: str | None = None) -> Evidence:
     """HiResCAM: the sum over the channels of activation times gradient at each position, with its sign.
 
-    Arguments as in `grad_cam`. Where everything behind the layer is linear the map adds up to the number, less what the
-    biases give. Returns (h, w) in the target's unit, at the layer's own resolution; < 0 speaks against it.
+    Arguments as in `layer_gradient`. Where everything behind the layer is linear the map adds up to the number, less
+    what the biases give. Returns (h, w) in the target's unit, at the layer's own resolution; < 0 speaks against it.
     Raises UnknownClass, UnknownLayer, NoGradient.
     """
     return weighed(*layer_gradient(net, image, target, layer=layer))

@@ -17,7 +17,7 @@ from engine.target import Target
 def layer_cam(net: Net, image: np.ndarray, target: Target | int, *, layer: str | None = None) -> Evidence:
     """LayerCAM: each unit weighed by its own gradient where that is positive; the positive part of the sum.
 
-    Arguments as in `grad_cam`.
+    Arguments as in `layer_gradient`.
     Returns (h, w), >= 0, in the target's unit, at the layer's own resolution.
     Raises UnknownClass, UnknownLayer, NoGradient.
     """

@@ -80,11 +80,11 @@ def style_transfer(
     met, a mask (H, W) in [0, 1] for each or one text of names and files: see engine/regions.py. colours: one of
     COLOURS; "luminance" paints the greys alone and takes all colour from the picture, "histogram" gives the style the
     picture's mean colours and their covariance before it is looked at. variation: weight of the total variation. dream:
-    weight of what DeepDream climbs, the energy of `dream_layer` (by default the content layer), as a share of the
-    picture's own. start: one of STARTS; "recoloured" is the picture with the style's mean colours and their covariance.
-    canvas: "waves" or "pixels". move: "adam" or "lbfgs". tile: a larger picture is worked out by tiles of so many
-    pixels a side, in bounded memory (engine/tiles.py). precision: one of PRECISIONS, of the net's numbers. seed: of the
-    noise.
+    weight of what DeepDream climbs, the energy of a layer, as a share of the picture's own. dream_layer: which; by
+    default the content layer. start: one of STARTS; "recoloured" is the picture with the style's mean colours and their
+    covariance. canvas: "waves" or "pixels". move: "adam" or "lbfgs". tile: a larger picture is worked out by tiles of
+    so many pixels a side, in bounded memory (engine/tiles.py). precision: one of PRECISIONS, of the net's numbers.
+    seed: of the noise.
     Returns Climb; its scores are the weighed distances in percent, below 0.
     Raises UnknownLayer, NoGradient, NotAPicture, ValueError.
     """

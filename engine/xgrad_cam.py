@@ -16,8 +16,8 @@ from engine.target import Target
 def xgrad_cam(net: Net, image: np.ndarray, target: Target | int, *, layer: str | None = None) -> Evidence:
     """XGrad-CAM: channels weighed by their gradient averaged where they are active; the positive part of the sum.
 
-    Arguments as in `grad_cam`. Each position's gradient counts by its share of the channel's activation; a channel
-    whose activations cancel out has no such share and gets no weight.
+    Arguments as in `layer_gradient`. Each position's gradient counts by its share of the channel's activation; a
+    channel whose activations cancel out has no such share and gets no weight.
     Returns (h, w), >= 0, in the target's unit, at the layer's own resolution.
     Raises UnknownClass, UnknownLayer, NoGradient.
     """

@@ -143,18 +143,23 @@ def f(net, image, *, step: float = 2, way: str = "up", seed: int | None = None, 
     """What it does.
 
     step, seed: in numbers
-        of two lines. way: one of WAYS.
+    of two lines: this and that. way: one of WAYS. clip:
+    whether at all.
     Returns (h, w) metres. Raises Nothing.
     """
 ''')
     method = command._method(module, "f")
     assert [(k.name, k.kind, k.default, k.choices, k.help) for k in method.knobs] == [
-        ("step", float, 2, (), "in numbers of two lines."),
+        ("step", float, 2, (), "in numbers of two lines: this and that."),
         ("way", str, "up", ("up", "down"), "one of WAYS."),
-        ("seed", int, None, (), "in numbers of two lines."),
-        ("clip", bool, True, (), ""),
+        ("seed", int, None, (), "in numbers of two lines: this and that."),
+        ("clip", bool, True, (), "whether at all."),
     ]
     assert command.returned(module.f) == "(h, w) metres."
+
+
+def test_every_knob_is_explained():
+    assert not [f"{name} --{knob.name}" for name, m in METHODS.items() for knob in m.knobs if not knob.help.strip()]
 
 
 # Running methods ------------------------------------------------------------------------------------------------------
