@@ -521,7 +521,7 @@ def _decoded(net: Net, data: Dataset, numbers: Iterable[int]) -> list[tuple[np.n
     for number in numbers:
         try:
             pixels, _ = net.view(pictures.load(data.encoded(number)))
-            found.append((net.normalise(net.batch(pixels)), thumbnail(pixels)))
+            found.append((net.normalise(pixels.transpose(2, 0, 1)[None]), thumbnail(pixels)))
         except (OSError, ValueError) as error:  # NotAPicture is one; a reader of the data set may raise others
             found.append(" ".join(str(error).split()) or type(error).__name__)
     return found

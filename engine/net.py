@@ -393,7 +393,7 @@ class Net:
         """(batch - mean) / std, as the network wants it: pixels in [0, 1] to the graph's input."""
         if batch.ndim != 4 or batch.shape[1] != self.channels:
             raise ValueError(f"{self.name} takes batches (B, {self.channels}, H, W), not {batch.shape}.")
-        out = np.multiply(batch, self._scale, dtype=np.float32)
+        out = np.multiply(batch, self._scale, dtype=np.float32, order="C")
         out -= self._shift
         return out
 

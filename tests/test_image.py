@@ -721,3 +721,11 @@ def test_a_recipe_travels_inside_the_png():
     data = image.to_png(np.full((4, 5, 3), 0.25), recipe)
     assert json.loads(Image.open(io.BytesIO(data)).info["recipe"]) == recipe
     np.testing.assert_array_equal(image.load(data), image.load(image.to_png(np.full((4, 5, 3), 0.25))))
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 3), (5, 1, 3), (4, 4, 3)])
+def test_a_picture_that_needs_no_scaling_is_copied(shape):
+    given = np.full(shape, 1.5, np.float32)
+    pixels, _ = image.fit(given, shape[:2])
+    assert (pixels == 1).all()
+    assert (given == 1.5).all(), "clipped where it lay"
