@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine import neighbours
+from engine.net import cores
 from engine.step import Step, last
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ STARTS = ("PCA", "random")
 EVERY = 20  # iterations of t-SNE between two reports; each report costs one gradient more
 EARLY, EXAGGERATION = 1 / 3, 12.0  # share of the iterations in which near pictures attract each other so much more
 FFT_FROM = 3000  # pictures from which on t-SNE's gradient by interpolation is the faster one
+# Of its grid, in the map's units, where openTSNE and FIt-SNE have 1: half the time for 10,000 pictures, at a divergence
+# of 1.90 in place of 1.85 (exactly computed; scikit-learn's comes to 2.03).
+INTERVAL = 2
 EXACT = 1000  # pictures up to which the grid's assignment is the best that there is
 WINDOW = 10  # cells a side, of the parts of a larger grid that are assigned anew
 
@@ -268,7 +271,7 @@ def _iterated(going: _Going, number: int, exaggeration: float) -> tuple[_Going, 
     from openTSNE.affinity import PrecomputedAffinities
     from openTSNE.tsne import TSNEEmbedding
 
-    count = len(going.embedding)
+    by_grid = len(going.embedding) >= FFT_FROM
     # The affinities are multiplied here: openTSNE would multiply and divide them in place, and round each time.
     near = going.near * exaggeration if exaggeration != 1 else going.near
     affinities = PrecomputedAffinities(near, normalize=False)
@@ -276,11 +279,13 @@ def _iterated(going: _Going, number: int, exaggeration: float) -> tuple[_Going, 
     embedding = TSNEEmbedding(
         going.embedding,
         affinities,
-        negative_gradient_method="fft" if count >= FFT_FROM else "bh",
+        negative_gradient_method="fft" if by_grid else "bh",
         optimizer=optimizer.copy() if optimizer else None,
+        ints_in_interval=INTERVAL,
+        n_jobs=cores() if by_grid else 1,  # by the tree, threads add up in another order each time
     )
     # The rate is that of Belkina 2019, doi 10.1038/s41467-019-13055-y; a few pictures would hardly move by it.
-    rate = max(count / exaggeration, 50.0)
+    rate = max(len(going.embedding) / exaggeration, 50.0)
     embedding = embedding.optimize(number, inplace=True, learning_rate=rate, momentum=0.8)
     loss = embedding.kl_divergence / exaggeration - np.log(exaggeration)
     return _Going(going.done + number, embedding, going.near), float(loss)
@@ -588,6 +593,6 @@ def _nearest(x: np.ndarray, asked: np.ndarray, count: int, itself: bool = True) 
         squared = np.take_along_axis(values, order, 1) + np.einsum("ij,ij->i", some, some)[:, None]
         return np.take_along_axis(found, order, 1), np.sqrt(np.maximum(squared, 0))
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(cores()) as threads:
         parts = list(threads.map(part, range(0, len(asked), rows)))
     return np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts])
