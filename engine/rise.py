@@ -110,10 +110,12 @@ def rise_steps(
 def _masks(random: np.random.Generator, many: int, size: tuple[int, int], side: int, shown: float) -> np.ndarray:
     """(many, H, W) in [0, 1]: random grids of cells, stretched bilinearly and each shifted by less than a cell."""
     count = [-(-length // side) + 1 for length in size]
-    grids = (random.random((*count, many)) < shown).astype(np.float32)
+    # Mask by mask, so that they are the same whatever the size of the batch, which hangs on the memory there is.
+    drawn = [(random.random(count) < shown, random.integers(0, side, 2)) for _ in range(many)]
+    grids = np.stack([grid for grid, _ in drawn], axis=-1).astype(np.float32)
     whole = resize(grids, (count[0] * side, count[1] * side))  # (rows, cols, many)
     out = np.empty((many, *size), np.float32)
-    for k, (top, left) in enumerate(random.integers(0, side, (many, 2))):
+    for k, (_, (top, left)) in enumerate(drawn):
         out[k] = whole[top : top + size[0], left : left + size[1], k]
     return out
 

@@ -153,6 +153,13 @@ def test_steps_are_running_means(tiny, picture, monkeypatch):
     np.testing.assert_array_equal(steps[-1].result.map, rise(tiny, picture, 1, masks=40, stable=0).map)
 
 
+def test_the_masks_are_the_same_in_batches_of_any_size():
+    whole, parted = np.random.default_rng(3), np.random.default_rng(3)
+    masks = module._masks(whole, 11, SIZE, 4, 0.5)
+    parts = [module._masks(parted, many, SIZE, 4, 0.5) for many in (1, 7, 3)]
+    np.testing.assert_array_equal(np.concatenate(parts), masks)
+
+
 def test_the_seed_decides(tiny, picture):
     first, again, other = (rise(tiny, picture, 1, masks=20, seed=seed).map for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
