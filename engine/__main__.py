@@ -44,10 +44,11 @@ class Engine(click.Group):
         return None if method is None else _of_method(method)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        own = super().list_commands(ctx)
-        for title, chosen in (("Networks", own), ("Methods", [n for n in self.list_commands(ctx) if n not in own])):
+        found = {name: _of_method(method) for name, method in command.methods().items()}
+        own = {name: super(Engine, self).get_command(ctx, name) for name in super().list_commands(ctx)}
+        for title, chosen in (("Networks", own), ("Methods", {n: one for n, one in found.items() if n not in own})):
             with formatter.section(title):
-                formatter.write_dl([(name, self.get_command(ctx, name).get_short_help_str(90)) for name in chosen])
+                formatter.write_dl([(name, one.get_short_help_str(90)) for name, one in chosen.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
