@@ -67,10 +67,7 @@ def _sentence(error: Exception) -> str:
 
 def _of_method(method: command.Method) -> click.Command:
     def callback(**given: Any) -> None:
-        stopped = command.run(method, **given)
-        if stopped:
-            click.echo(stopped, err=True)
-            click.get_current_context().exit(command.INTERRUPTED)
+        command.run(method, **given)
 
     return click.Command(
         method.name,
@@ -605,6 +602,39 @@ def fast_style(
     click.echo(f"{step.result.frames} frames, {step.result.rate:.4g} a second.")
 
 
+@main.command()
+@click.option("--image", required=True, metavar="PIC", help="The sample to copy from: a file, or a sample's name.")
+@click.option("--longest", default=160, show_default=True, help="Longer side that it is first scaled to, in pixels.")
+@click.option("--side", default=48, show_default=True, help="Of its middle, which is what is copied from, in pixels.")
+@click.option("--size", default=64, show_default=True, help="Side of the picture that is grown, in pixels.")
+@click.option("--window", default=11, show_default=True, help="Side of what has to look alike, in pixels; odd.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn by lot.")
+@click.option("--film", is_flag=True, help="Write how it came about, too: film.gif and film.mp4.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+def grow(image: str, longest: int, side: int, size: int, window: int, seed: int, film: bool, out: Path) -> None:
+    """Grow a texture pixel by pixel from a sample, without any network (Efros & Leung 1999).
+
+    Writes picture.png with its recipe inside, numbers.npz and result.json. A run that is stopped early leaves what has
+    grown by then.
+    """
+    from engine import texture_growing as growing
+    from engine.film import Film
+
+    seen, shot = command.picture(image), Film() if film else None
+    sample = growing.cut(seen.pixels, side, longest=longest)
+    grown, stopped = command.to_end(growing.grow_steps(sample, size=size, window=window, seed=seed), "grow", shot)
+    record = {
+        "command": "grow",
+        "image": {"name": seen.name, "sha256": seen.sha256},
+        "knobs": {"longest": longest, "side": side, "size": size, "window": window, "seed": seed},
+        **stopped,
+        "filled": grown.filled,
+        "versions": command.versions(),
+    }
+    command.save_made(out, grown.picture, {"picture": grown.picture, "sample": sample}, record, shot)
+    command.leave_if(stopped, out)
+
+
 def _of_layer(function: Callable) -> Callable:
     """The options of what is asked about a layer's units, over a set of pictures."""
     data = "Pictures: a name, a folder or a Parquet file; those that are not indexed are indexed first."
@@ -636,49 +666,6 @@ def _units_of(net: str, output: str | None, given: str, layer: str | None) -> tu
         "versions": command.versions(),
     }
     return network, index, layer, record
-
-
-@main.command()
-@click.option("--image", required=True, metavar="PIC", help="The sample to copy from: a file, or a sample's name.")
-@click.option("--longest", default=160, show_default=True, help="Longer side that it is first scaled to, in pixels.")
-@click.option("--side", default=48, show_default=True, help="Of its middle, which is what is copied from, in pixels.")
-@click.option("--size", default=64, show_default=True, help="Side of the picture that is grown, in pixels.")
-@click.option("--window", default=11, show_default=True, help="Side of what has to look alike, in pixels; odd.")
-@click.option("--seed", default=0, show_default=True, help="Of all that is drawn by lot.")
-@click.option("--film", is_flag=True, help="Write how it came about, too: film.gif and film.mp4.")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
-def grow(image: str, longest: int, side: int, size: int, window: int, seed: int, film: bool, out: Path) -> None:
-    """Grow a texture pixel by pixel from a sample, without any network (Efros & Leung 1999).
-
-    Writes picture.png with its recipe inside, numbers.npz and result.json. A run that is stopped early leaves what has
-    grown by then.
-    """
-    from engine import texture_growing as growing
-    from engine.film import Film
-
-    seen, shot, step, stopped = command.picture(image), Film() if film else None, None, {}
-    sample = growing.cut(seen.pixels, side, longest=longest)
-    try:
-        for step in command.shown(growing.grow_steps(sample, size=size, window=window, seed=seed), "grow"):
-            if shot is not None:
-                shot.add(step.result.picture)
-    except KeyboardInterrupt:
-        if step is None:
-            raise
-        stopped = {"stopped": {"done": step.index, "of": step.total}}
-    grown = step.result
-    record = {
-        "command": "grow",
-        "image": {"name": seen.name, "sha256": seen.sha256},
-        "knobs": {"longest": longest, "side": side, "size": size, "window": window, "seed": seed},
-        **stopped,
-        "filled": grown.filled,
-        "versions": command.versions(),
-    }
-    command.save_made(out, grown.picture, {"picture": grown.picture, "sample": sample}, record, shot)
-    if stopped:
-        click.echo(f"Stopped after {step.index} of {step.total}; what there was by then is in {out}.", err=True)
-        click.get_current_context().exit(command.INTERRUPTED)
 
 
 @main.command("top-patches")
@@ -1116,17 +1103,10 @@ def robustness(
         sizes = usual if epsilons is None else [float(each) / unit for each in epsilons.split(",")]
     except ValueError as error:
         raise click.UsageError(f"--epsilons are numbers with commas between, not {epsilons!r}.") from error
-    data, step, stopped = dataset.find(given), None, {}
+    data = dataset.find(given)
     knobs = {"pictures": pictures, "methods": [each.strip() for each in attacks.split(",") if each.strip()]}
     knobs |= {"norm": norm, "epsilons": list(sizes), "steps": steps, "seed": seed}
-    try:
-        for step in command.shown(robust.curves_steps(networks, data, **knobs), "robustness"):  # noqa: B007
-            pass
-    except KeyboardInterrupt:
-        if step is None:
-            raise
-        stopped = {"stopped": {"done": step.index, "of": step.total}}
-    table = step.result
+    table, stopped = command.to_end(robust.curves_steps(networks, data, **knobs), "robustness")
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "curve.csv", index=False)
     np.savez(out / "numbers.npz", allow_pickle=False, **command.taken_apart(table, "")[0])
@@ -1145,9 +1125,7 @@ def robustness(
     columns = ["net", "attack", "epsilon", "accuracy", "low", "high", "right", "count"]
     click.echo(_table(rows[columns].values.tolist(), columns))
     click.echo(f"\nepsilon: {'of 255' if norm == 'L∞' else 'length, in pixel values'}; classes by {table.known[0]}")
-    if stopped:
-        click.echo(f"Stopped after {step.index} of {step.total}; what there was by then is in {out}.", err=True)
-        click.get_current_context().exit(command.INTERRUPTED)
+    command.leave_if(stopped, out)
 
 
 @main.command()
@@ -1195,17 +1173,10 @@ def patch(
     from engine.film import Film
 
     network, data, shot = Net(nets.find(net), output=output), dataset.find(given), Film() if film else None
-    k, step, stopped = network.class_index(class_), None, {}
+    k = network.class_index(class_)
     train, test = patches.parted(data, network, k, pictures=pictures, held=held, seed=seed)
-    try:
-        for step in command.shown(patches.adversarial_patch_steps(network, train, k, seed=seed, **knobs), "patch"):
-            if shot is not None:
-                shot.add(patches.printable(step.result.picture, patches.SIDE))
-    except KeyboardInterrupt:
-        if step is None:
-            raise
-        stopped = {"stopped": {"done": step.index, "of": step.total}}
-    climb = step.result
+    steps = patches.adversarial_patch_steps(network, train, k, seed=seed, **knobs)
+    climb, stopped = command.to_end(steps, "patch", shot, lambda found: patches.printable(found.picture, patches.SIDE))
     drawn = {"share": knobs["share"], "turn": knobs["turn"], "seed": seed + 1}
     for step in command.shown(patches.rates_steps(network, test, climb.picture, k, **drawn), "measure"):  # noqa: B007
         pass
@@ -1232,10 +1203,7 @@ def patch(
         (out / "film.mp4").write_bytes(shot.mp4())
     shown = table.assign(**{key: [f"{share:.1%}" for share in table[key]] for key in ("share", "low", "high")})
     click.echo(_table(shown.values.tolist(), ["with", f"taken for {network.labels[k]}", "of", "share", "low", "high"]))
-    if stopped:
-        done = stopped["stopped"]
-        click.echo(f"Stopped after {done['done']} of {done['of']}; what there was by then is in {out}.", err=True)
-        click.get_current_context().exit(command.INTERRUPTED)
+    command.leave_if(stopped, out)
 
 
 @main.command()

@@ -280,8 +280,8 @@ def run(
     class_: str | None = None,
     film: bool = False,
     **given: Any,
-) -> str:
-    """Run one method and write its result to the folder `out`. Returns a sentence if it was stopped early, or ""."""
+) -> None:
+    """Run one method and write its result to the folder `out`; of a run that Ctrl-C ends, what there is by then."""
     network = Net(nets.find(net), output=output)
     seen = picture(image) if image else None
     view = network.view(seen.pixels)[0] if seen else None
@@ -304,7 +304,10 @@ def run(
     arguments |= given
     start = time.perf_counter()
     shot = Film() if film else None
-    result, reached = _carry_out(method, arguments, shot)
+    if method.steps is None:
+        result, stopped = method.function(**arguments), {}
+    else:
+        result, stopped = to_end(method.steps(**arguments), method.name, shot)
     seconds = time.perf_counter() - start
     arrays, facts = taken_apart(result, method.function.__name__)
     record = {
@@ -314,7 +317,7 @@ def run(
         **({"image": _identity(seen)} if seen else {}),
         **asked,
         "knobs": given,
-        **({"stopped": {"done": reached[0], "of": reached[1]}} if reached else {}),
+        **stopped,
         "returns": returned(method.function),
         **({"facts": facts} if facts else {}),
         "engine": network.engine,
@@ -325,7 +328,7 @@ def run(
         save_made(out, result.picture, arrays, record, shot)
     else:
         save(out, arrays, record, view=view if "image" in method.takes else None, size=network.input_size)
-    return f"Stopped after {reached[0]} of {reached[1]}; what there was by then is in {out}." if reached else ""
+    leave_if(stopped, out)
 
 
 def _identity(seen: Picture) -> dict[str, str]:
@@ -357,22 +360,34 @@ def _target(
     return targets.unit(net, **unit)
 
 
-def _carry_out(
-    method: Method, arguments: dict[str, Any], film: Film | None = None
-) -> tuple[Any, tuple[int, int] | None]:
-    """The result, and (done, total) if Ctrl-C ended the run before it was complete. film: takes all pictures."""
-    if method.steps is None:
-        return method.function(**arguments), None
+def to_end(
+    steps: Any,
+    label: str,
+    film: Film | None = None,
+    picture: Callable[[Any], np.ndarray] = lambda result: result.picture,
+) -> tuple[Any, dict[str, dict[str, int]]]:
+    """The last result of these steps, and what the record has to say of a run that Ctrl-C ended: "stopped", or nothing.
+
+    film: takes the `picture` of each result. Raises KeyboardInterrupt where there is no result yet.
+    """
     step: Step | None = None
     try:
-        for step in shown(method.steps(**arguments), method.name):
+        for step in shown(steps, label):
             if film is not None:
-                film.add(step.result.picture)
+                film.add(picture(step.result))
     except KeyboardInterrupt:
         if step is None:
             raise
-        return step.result, (step.index, step.total)
-    return step.result, None
+        return step.result, {"stopped": {"done": step.index, "of": step.total}}
+    return step.result, {}
+
+
+def leave_if(stopped: dict[str, dict[str, int]], out: Path) -> None:
+    """Say that the run was ended early, if it was, and end with the exit status of that."""
+    if stopped:
+        done, total = stopped["stopped"].values()
+        click.echo(f"Stopped after {done} of {total}; what there was by then is in {out}.", err=True)
+        click.get_current_context().exit(INTERRUPTED)
 
 
 def shown(steps: Any, label: str) -> Any:

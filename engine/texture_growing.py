@@ -18,6 +18,7 @@ from engine.step import Step, last
 TOLERANCE = 0.1  # windows up to so much farther than the nearest one may be drawn, the paper's ε
 SEED_SIDE = 3  # pixels a side of the patch that the picture grows from
 LARGEST = 96  # pixels a side that can be grown, and that the sample may have
+LONGEST = 2048  # pixels that a picture can be scaled to, before the sample is cut from it
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,17 @@ def _check(sample: np.ndarray, size: int, window: int) -> None:
 
 
 def cut(pixels: np.ndarray, side: int = 48, *, longest: int = 160) -> np.ndarray:
-    """The middle of a picture (H, W, C) as a sample of `side` pixels, once the picture is `longest` pixels long."""
+    """The middle of a picture (H, W, C) as a sample of `side` pixels, once the picture is `longest` pixels long.
+
+    Raises ValueError where one of them is out of range, or the picture too small or too narrow.
+    """
     from engine.gram import scaled
 
+    if not (1 <= side <= LARGEST and 1 <= longest <= LONGEST):
+        raise ValueError(
+            f"A sample is cut with 1 to {LARGEST} pixels a side, from a picture scaled to 1 to {LONGEST}; "
+            f"not {side} from {longest}."
+        )
     small = scaled(pixels, longest)
     height, width = (min(side, length) for length in small.shape[:2])
     top, left = (small.shape[0] - height) // 2, (small.shape[1] - width) // 2

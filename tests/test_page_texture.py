@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 
+import nets
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
-from test_pages import charts, fine, home, opened, run, scene  # noqa: F401
+from test_pages import charts, fine, home, opened, run, scene, uploaded  # noqa: F401
 
 from engine import image, samples
 from engine.style_transfer import named, style_transfer
@@ -53,6 +54,15 @@ def test_beside_growing(given):
     assert "python -m engine grow --image brick --longest 48 --size 48 --window 5 --seed 0 " in shell
     exec(python, made := {})
     np.testing.assert_array_equal(made["grown"].picture, expected)
+
+
+def test_a_picture_too_small_to_be_copied_from_is_still_a_texture():
+    at = uploaded(image.to_png(nets.picture((8, 8))), "texture", net="digits", steps=3, size=48, view="beside growing")
+    assert not at.exception
+    assert [error.value for error in at.error] == [
+        "A picture of 8 x 8 pixels is too small; take one of 12 a side or more."
+    ]
+    assert charts(at), "the network's own is there"
 
 
 def test_a_painting_is_the_engines(given):

@@ -260,6 +260,12 @@ def test_what_cannot_be_grown_is_refused_in_one_sentence(how, message):
     assert re.fullmatch(r"[^\n]+\.", str(error.value))
 
 
+@pytest.mark.parametrize("how", [{"longest": 10**5}, {"longest": 0}, {"side": 0}, {"side": 97}])
+def test_no_sample_is_cut_from_a_picture_of_any_size(brick, how):
+    with pytest.raises(ValueError, match="A sample is cut with 1 to 96 pixels a side"):
+        cut(brick, **how)
+
+
 def test_the_command_writes_what_grows(tmp_path):
     knobs = {"longest": 96, "side": 20, "size": 16, "window": 5, "seed": 3}
     words = [word for key, value in knobs.items() for word in (f"--{key}", str(value))]

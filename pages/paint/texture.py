@@ -144,25 +144,29 @@ def depth_by_depth() -> None:
 
 
 def beside_growing() -> None:
+    def sample() -> np.ndarray:
+        return cut(scene.picture, longest=size)
+
     window = controls.slider("Window of the growing, pixels", 3, 23, 11, 2, key="window", width=260)
-    sample = cut(scene.picture, longest=size)
     grown = {"size": min(size, 64), "window": window, "seed": seed}
     st.markdown("#### By the network: features that go together")
     job = one_texture()
     growing = jobs.run(
         net.engine,
         "grow",
-        (image.digest(sample), *grown.values()),
-        lambda: grow_steps(sample, **grown),
+        (image.digest(scene.picture), size, *grown.values()),
+        lambda: grow_steps(sample(), **grown),
         picture=lambda found: found.picture,
     )
     st.markdown("#### Without one: pixels copied from where it looks alike")
 
     def draw(step, complete: bool) -> None:
+        if growing.state == "failed":  # which is said: the picture is too small, say
+            return
         left, right = controls.panels(2)
         with left:
             st.markdown("**What is copied from**")
-            studio.still(sample)
+            studio.still(sample()) if step else st.skeleton(height=charts.PANEL)
         with right:
             st.markdown("**Grown**" if complete else "**Grown so far**")
             if step is None:
@@ -186,7 +190,7 @@ grown = grow(cut({loaded}, longest={size}), {", ".join(f"{key}={value}" for key,
     frame.foot(
         downloads=[
             *studio.downloads(job, "texture", recipe),
-            *studio.downloads(growing, "grown", copied, lambda found: {"picture": found.picture, "sample": sample}),
+            *studio.downloads(growing, "grown", copied, lambda found: {"picture": found.picture, "sample": sample()}),
         ],
         explained=EXPLAINED,
         reproduced=(python, command),
