@@ -49,6 +49,8 @@ def test_beside_growing(given):
     np.testing.assert_array_equal(np.load(io.BytesIO(given["grown.npz"]))["picture"], expected)
     assert np.abs(image.load(given["grown.png"]) - expected).max() <= 0.5 / 255 + 1e-6
     assert {"grown.gif", "grown.mp4", "texture.png"} <= given.keys()
+    labels = [each.label for each in at.get("download_button")]
+    assert len(set(labels)) == len(labels) == 8
     (python,) = (each.value for each in at.code if "import cut, grow" in each.value)
     (shell,) = (each.value for each in at.code if "engine grow" in each.value)
     assert "python -m engine grow --image brick --longest 48 --size 48 --window 5 --seed 0 " in shell

@@ -112,6 +112,7 @@ def fine(at: AppTest) -> bool:
     """Whether the page went through; shows what it said if not."""
     assert not at.exception, [each.value for each in at.exception]
     assert not at.error, [each.value for each in at.error]
+    assert "`None`" not in [each.value for each in at.markdown], "a value that nobody wanted to show"
     return True
 
 

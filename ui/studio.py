@@ -109,23 +109,29 @@ def reached(scene: frame.Scene, picture: np.ndarray, target: Target, of_class: b
 
 
 def downloads(
-    job: jobs.Job, name: str, recipe: Mapping[str, Any], arrays: Callable[[Any], Mapping[str, np.ndarray]] | None = None
+    job: jobs.Job,
+    name: str,
+    recipe: Mapping[str, Any],
+    arrays: Callable[[Any], Mapping[str, np.ndarray]] | None = None,
+    *,
+    of: str = "",
 ) -> list[tuple[str, str, Callable[[], bytes], str]]:
     """For `frame.foot`: the picture with its recipe inside, its film as GIF and MP4, and numbers.
 
-    arrays: which of the result; by default those of a Climb.
+    arrays: which of the result; by default those of a Climb. of: before each label, where a page has several pictures.
     """
     if job.step is None:
         return []
     climb, film = job.step.result, job.film
     numbers = {"pixels": climb.pixels, "scores": climb.scores} if arrays is None else arrays(climb)
     written = {**recipe, "steps_done": job.step.index, "versions": command.versions()}
+    its = f"{of}: " if of else ""
     return [
-        ("Picture (PNG)", f"{name}.png", lambda: image.to_png(climb.picture, written), "image/png"),
-        ("Film (GIF)", f"{name}.gif", film.gif, "image/gif"),
-        ("Film (MP4)", f"{name}.mp4", film.mp4, "video/mp4"),
+        (f"{its}Picture (PNG)", f"{name}.png", lambda: image.to_png(climb.picture, written), "image/png"),
+        (f"{its}Film (GIF)", f"{name}.gif", film.gif, "image/gif"),
+        (f"{its}Film (MP4)", f"{name}.mp4", film.mp4, "video/mp4"),
         (
-            "Numbers (NPZ)",
+            f"{its}Numbers (NPZ)",
             f"{name}.npz",
             frame.npz(**numbers),
             "application/octet-stream",

@@ -166,7 +166,10 @@ def beside_growing() -> None:
         left, right = controls.panels(2)
         with left:
             st.markdown("**What is copied from**")
-            studio.still(sample()) if step else st.skeleton(height=charts.PANEL)
+            if step is None:
+                st.skeleton(height=charts.PANEL)
+            else:
+                studio.still(sample())
         with right:
             st.markdown("**Grown**" if complete else "**Grown so far**")
             if step is None:
@@ -189,8 +192,14 @@ grown = grow(cut({loaded}, longest={size}), {", ".join(f"{key}={value}" for key,
     command += f"\npython -m engine grow --image {named} --longest {size} {options} --out grown/"
     frame.foot(
         downloads=[
-            *studio.downloads(job, "texture", recipe),
-            *studio.downloads(growing, "grown", copied, lambda found: {"picture": found.picture, "sample": sample()}),
+            *studio.downloads(job, "texture", recipe, of="Texture"),
+            *studio.downloads(
+                growing,
+                "grown",
+                copied,
+                lambda found: {"picture": found.picture, "sample": sample()},
+                of="Grown",
+            ),
         ],
         explained=EXPLAINED,
         reproduced=(python, command),
