@@ -116,11 +116,21 @@ def texture_depths(
 
 
 def texture_depths_steps(
-    net: Net, image: np.ndarray, *, size: int = 128, steps: int = 60, start: str = "histogram", seed: int = 0
+    net: Net,
+    image: np.ndarray,
+    *,
+    size: int = 128,
+    steps: int = 60,
+    start: str = "histogram",
+    seed: int = 0,
+    resume: np.ndarray | None = None,
 ) -> Iterator[Step]:
-    """The same, one depth after the other; those that have not begun are left out."""
-    count, done = len(scales(net)), []
-    for depth in range(1, count + 1):
+    """The same, one depth after the other; those that have not begun are left out.
+
+    resume: what there was of the same run; the last depth, which may not be finished, is made again.
+    """
+    count, done = len(scales(net)), [] if resume is None else list(resume[:-1])
+    for depth in range(len(done) + 1, count + 1):
         for step in texture_steps(net, image, depth=depth, size=size, steps=steps, start=start, seed=seed):
             yield Step(len(done) * steps + step.index, count * steps, np.stack([*done, step.result.picture]))
         done.append(step.result.picture)

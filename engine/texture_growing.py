@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,10 +24,19 @@ LONGEST = 2048  # pixels that a picture can be scaled to, before the sample is c
 
 @dataclass(frozen=True)
 class Grown:
-    """picture: (H, W, C) in [0, 1], the sample's mean colour where nothing has grown yet. filled: share, in [0, 1]."""
+    """picture: (H, W, C) in [0, 1], the sample's mean colour where nothing has grown yet. known: (H, W), where it has.
+
+    drawn: the state of the random numbers after that.
+    """
 
     picture: np.ndarray
-    filled: float
+    known: np.ndarray
+    drawn: dict[str, Any]
+
+    @property
+    def filled(self) -> float:
+        """Share of the picture, in [0, 1]."""
+        return float(self.known.mean())
 
 
 def grow(sample: np.ndarray, *, size: int = 64, window: int = 11, seed: int = 0) -> Grown:
@@ -39,8 +49,13 @@ def grow(sample: np.ndarray, *, size: int = 64, window: int = 11, seed: int = 0)
     return last(grow_steps(sample, size=size, window=window, seed=seed))
 
 
-def grow_steps(sample: np.ndarray, *, size: int = 64, window: int = 11, seed: int = 0) -> Iterator[Step]:
-    """`grow`, a Step with what has Grown after each ring of pixels: (index, total) count pixels."""
+def grow_steps(
+    sample: np.ndarray, *, size: int = 64, window: int = 11, seed: int = 0, resume: Grown | None = None
+) -> Iterator[Step]:
+    """`grow`, a Step with what has Grown after each ring of pixels: (index, total) count pixels.
+
+    resume: go on from what has Grown in the same run.
+    """
     _check(sample, size, window)
     random, half = np.random.default_rng(seed), window // 2
     height, width, channels = sample.shape
@@ -56,12 +71,18 @@ def grow_steps(sample: np.ndarray, *, size: int = 64, window: int = 11, seed: in
     side = size + 2 * half
     known = np.zeros((side, side), bool)
     pixels = np.zeros((side, side, channels), np.float32)
-    top, left = (int(random.integers(0, length - SEED_SIDE + 1)) for length in (height, width))
-    first = slice(half + (size - SEED_SIDE) // 2, half + (size - SEED_SIDE) // 2 + SEED_SIDE)
-    pixels[first, first] = sample[top : top + SEED_SIDE, left : left + SEED_SIDE]
-    known[first, first] = True
+    middle = slice(half, half + size)
     inside = np.zeros_like(known)
-    inside[half : half + size, half : half + size] = True
+    inside[middle, middle] = True
+    if resume is None:
+        top, left = (int(random.integers(0, length - SEED_SIDE + 1)) for length in (height, width))
+        first = slice(half + (size - SEED_SIDE) // 2, half + (size - SEED_SIDE) // 2 + SEED_SIDE)
+        pixels[first, first] = sample[top : top + SEED_SIDE, left : left + SEED_SIDE]
+        known[first, first] = True
+    else:
+        known[middle, middle] = resume.known
+        pixels[known] = resume.picture[resume.known]
+        random.bit_generator.state = resume.drawn
 
     while not known[inside].all():
         ring = _next_to(known) & inside & ~known
@@ -81,20 +102,16 @@ def grow_steps(sample: np.ndarray, *, size: int = 64, window: int = 11, seed: in
             alike = np.flatnonzero(far <= max(float(far.min()), 1e-7) * (1 + TOLERANCE))
             pixels[row, col] = middles[alike[random.integers(len(alike))]]
             known[row, col] = True
-        yield Step(int(known.sum()), size * size, _shown(pixels, known, half, sample))
+        there = known[middle, middle].copy()
+        picture = np.where(there[..., None], pixels[middle, middle], sample.mean((0, 1))).astype(np.float32)
+        grown = Grown(picture, there, random.bit_generator.state)
+        yield Step(int(there.sum()), size * size, grown)
 
 
 def _next_to(known: np.ndarray) -> np.ndarray:
     """Where one of the eight neighbours is known."""
     padded = np.pad(known, 1)
     return np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).any((2, 3))
-
-
-def _shown(pixels: np.ndarray, known: np.ndarray, half: int, sample: np.ndarray) -> Grown:
-    part = slice(half, len(known) - half)
-    there = known[part, part]
-    picture = np.where(there[..., None], pixels[part, part], sample.mean((0, 1)))
-    return Grown(picture.astype(np.float32), float(there.mean()))
 
 
 def _check(sample: np.ndarray, size: int, window: int) -> None:

@@ -39,6 +39,7 @@ def test_depth_by_depth(given):
     at = opened("texture", net="digits", steps=3, size=40, view="depth by depth")
     assert fine(at)
     assert np.load(io.BytesIO(given["textures.npz"]))["pixels"].shape == (3, 40, 40, 1)
+    assert given["textures.gif"].startswith(b"GIF8")
     assert not at.get("skeleton")
 
 

@@ -178,6 +178,14 @@ def test_a_run_ends_when_nobody_asks_for_more(tiny):
     assert not list(steps)
 
 
+def test_depths_go_on_at_the_one_where_the_run_was_ended(digits, brick):
+    steps = list(texture_depths_steps(digits, brick, size=32, steps=2))
+    rest = list(texture_depths_steps(digits, brick, size=32, steps=2, resume=steps[2].result))
+    assert len(steps[2].result) == 2, "in the second depth"
+    assert [step.index for step in rest] == [step.index for step in steps[2:]]
+    np.testing.assert_array_equal(rest[-1].result, steps[-1].result)
+
+
 def test_each_depth_has_its_picture(digits, brick):
     steps = list(texture_depths_steps(digits, brick, size=32, steps=2))
     assert [len(step.result) for step in steps] == [1, 1, 2, 2, 3, 3]
@@ -236,6 +244,16 @@ def test_it_grows_from_the_middle_and_can_be_ended():
     assert early.index == 25, "the patch of 3 x 3 and the ring around it"
     np.testing.assert_allclose(early.result.picture[0, 0], sample.mean((0, 1)), rtol=1e-5)
     assert not list(steps)
+
+
+@pytest.mark.parametrize("ended", [0, 2])
+def test_growing_goes_on_as_if_it_had_not_been_ended(ended):
+    sample, knobs = nets.picture((20, 24)), {"size": 15, "window": 5, "seed": 2}
+    steps = list(grow_steps(sample, **knobs))
+    rest = list(grow_steps(sample, resume=steps[ended].result, **knobs))
+    assert [step.index for step in rest] == [step.index for step in steps[ended + 1 :]]
+    for step, same in zip(steps[ended + 1 :], rest, strict=True):
+        np.testing.assert_array_equal(same.result.picture, step.result.picture)
 
 
 def test_growing_is_repeatable():

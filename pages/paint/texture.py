@@ -118,6 +118,8 @@ def depth_by_depth() -> None:
         "texture_depths",
         (net.sha256, digest, *knobs.values()),
         lambda: texture_depths_steps(net, scene.pixels, **knobs),
+        resume=lambda found: texture_depths_steps(net, scene.pixels, resume=found, **knobs),
+        picture=lambda found: found[-1],
     )
 
     def draw(step, complete: bool) -> None:
@@ -138,9 +140,14 @@ def depth_by_depth() -> None:
 
     jobs.show(net.engine, job, draw)
     onward()
-    made = job.step.result if job.step else None
-    packed = [("Pictures (NPZ)", "textures.npz", frame.npz(pixels=made), "application/octet-stream")]
-    frame.foot(texture_depths, scene, knobs=knobs, downloads=packed if job.step else [], explained=EXPLAINED)
+    downloads = []
+    if job.step:
+        downloads = [
+            ("Pictures (NPZ)", "textures.npz", frame.npz(pixels=job.step.result), "application/octet-stream"),
+            ("Film (GIF)", "textures.gif", job.film.gif, "image/gif"),
+            ("Film (MP4)", "textures.mp4", job.film.mp4, "video/mp4"),
+        ]
+    frame.foot(texture_depths, scene, knobs=knobs, downloads=downloads, explained=EXPLAINED)
 
 
 def beside_growing() -> None:
@@ -156,6 +163,7 @@ def beside_growing() -> None:
         "grow",
         (image.digest(scene.picture), size, *grown.values()),
         lambda: grow_steps(sample(), **grown),
+        resume=lambda found: grow_steps(sample(), resume=found, **grown),
         picture=lambda found: found.picture,
     )
     st.markdown("#### Without one: pixels copied from where it looks alike")
