@@ -493,7 +493,7 @@ class Net:
 
     def _session(self, content: bytes, threads: int = 0) -> onnxruntime.InferenceSession:
         chosen, options = providers(), self.options()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or _wanted_threads()
         session = self._started(content, options, chosen)
         if len(chosen) > len(session.get_providers()):
             note = "There is an NVIDIA GPU, but CUDA could not be started; this network runs on the CPU."
@@ -571,6 +571,12 @@ def _first_line(error: Exception) -> str:
 def cores() -> int:
     """How many cores of the CPU this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _wanted_threads() -> int:
+    """How many threads the user wants of each library, as torch reads it, too (OMP_NUM_THREADS); 0 for one per core."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(first) if first.isdecimal() else 0
 
 
 def providers() -> list[str | tuple[str, dict]]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# One thread for torch and for ONNX Runtime, here and in what the tests start: more of them only wait for one another on
+# nets as small as these, and pytest runs a test on every core. It is read when the libraries are loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import nets
 import numpy as np
 import pytest
@@ -12,6 +16,20 @@ import pytest
 from engine.net import Net
 
 PROJECT = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="the thorough tests, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked as thorough; a test that was asked for by its name or by -m runs all the same."""
+    named = any("::" in str(each) for each in config.args)
+    if config.getoption("--all") or config.getoption("-m") or named:
+        return
+    left = [item for item in items if item.get_closest_marker("thorough")]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if not item.get_closest_marker("thorough")]
 
 
 @pytest.fixture(scope="session")
@@ -32,17 +50,6 @@ def no_celu(monkeypatch) -> None:
 def picture() -> np.ndarray:
     """(12, 16, 3): a picture of the size that `tiny` sees."""
     return nets.picture()
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """Torch on one thread: for nets as small as these more of them only wait for one another."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -23,8 +23,6 @@ from engine.adversarial import (
 from engine.net import Net, UnknownClass, softmax
 from engine.step import last
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def digits() -> Net:

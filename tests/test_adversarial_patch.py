@@ -36,8 +36,6 @@ from engine.confusion import interval
 from engine.examples import examples
 from engine.net import Net, softmax
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def arrow() -> torch.Tensor:
     """(1, 1, 64, 64): the right half is white."""

@@ -24,7 +24,6 @@ from engine.examples import Examples, examples  # noqa: E402
 from engine.net import Net  # noqa: E402
 from engine.step import last  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 COUNT = 200
 CLOSE = 0.03  # of the pictures
 

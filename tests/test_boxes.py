@@ -19,8 +19,6 @@ from engine.boxes import (
 from engine.evidence import evidence, over_picture
 from engine.net import UnknownLayer
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def drawn(text: str) -> np.ndarray:
     """Digits as tenths, "." as 0."""

@@ -12,8 +12,6 @@ from engine.grad_cam import grad_cam
 from engine.net import Net, UnknownClass
 from engine.target import class_margin, unit
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 RANDOM = np.random.default_rng(8)
 CONSTANTS = {
     "w1": nets.tiny_weights()["w1"],

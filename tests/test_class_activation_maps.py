@@ -27,8 +27,6 @@ from engine.score_cam import score_cam, score_cam_steps
 from engine.target import class_margin, class_probability, class_score, unit
 from engine.xgrad_cam import xgrad_cam
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 RANDOM = np.random.default_rng(11)
 SHAPE = (5, 4, 7)  # of the layer
 WEIGHT = RANDOM.normal(0, 0.3, (3, *SHAPE))

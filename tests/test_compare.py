@@ -17,8 +17,6 @@ from engine.evidence import evidence, over_picture, ways
 from engine.image import Frame
 from engine.step import last
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_each_is_the_methods_own_map(tiny, picture):
     names = ["Eigen-CAM", "Gradient", "Score-CAM", "Integrated Gradients"]

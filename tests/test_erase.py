@@ -12,8 +12,6 @@ from engine.grad_cam import grad_cam
 from engine.net import UnknownClass, UnknownLayer
 from engine.target import class_margin, class_score, measure, number
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("fill", ["mean", "black", "blur"])
 @pytest.mark.parametrize("threshold", [0.5, 0.8])

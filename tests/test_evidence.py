@@ -23,8 +23,6 @@ from engine.net import Net, UnknownClass, UnknownLayer
 from engine.target import class_score, unit
 from engine.twin import NoGradient, Twin
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 ENGINE = Path(engine.__file__).parent
 
 

@@ -11,8 +11,6 @@ from engine.adversarial import eight_bit
 from engine.fooling import fooling, fooling_steps
 from engine.net import Net, softmax
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_each_row_of_the_path_is_the_saved_pictures(tiny, picture):
     steps = list(fooling_steps(tiny, picture, 3, steps=6, rate=0.3))

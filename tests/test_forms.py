@@ -20,8 +20,6 @@ from engine.net import BadNetwork, Net
 from engine.saliency import saliency
 from engine.twin import NoGradient
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def path(tmp_path) -> Path:

@@ -19,8 +19,6 @@ from engine.net import Net
 from engine.ops import OPS
 from engine.saliency import gradient, saliency
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SIZE = (3, 5)
 RANDOM = np.random.default_rng(6)
 FIRST, FIRST_BIAS = RANDOM.normal(0, 1.5, (4, 3)), RANDOM.normal(0, 0.5, 4)

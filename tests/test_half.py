@@ -20,7 +20,6 @@ from engine.rise import rise
 from engine.score_cam import score_cam
 
 here = pytest.mark.skipif(not has_bfloat16(), reason="this processor has no bfloat16")
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,6 @@ from engine.grad_cam import grad_cam
 from engine.hide_and_seek import hide, hide_and_seek, hide_and_seek_steps
 from engine.net import UnknownLayer
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("layer", [None, "relu1"])
 def test_with_nothing_hidden_it_is_grad_cam(tiny, picture, layer):

@@ -19,8 +19,6 @@ from engine.integrated_gradients import Integrated, integrated_gradients, integr
 from engine.net import Net, UnknownClass
 from engine.target import class_score, measure, unit
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 WEIGHT = np.random.default_rng(4).normal(0, 1, (2, 3, 12, 16))
 SHIPPED = Path(__file__).parent.parent / "exported_models"
 

@@ -11,8 +11,6 @@ from engine.maximize_code import STARTS, beginning, maximize_code, maximize_code
 from engine.net import Net, softmax
 from engine.target import unit
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def ready(tiny, cache) -> Net:

@@ -39,8 +39,6 @@ from engine.net import softmax
 from engine.survival import survival
 from ui import jobs
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LINK = {"net": "digits", "toward": "8", "steps": 4, "trained": 12, "held": 9, "seed": 5}
 LINK |= {"patch_from_small": 0.4, "patch_to_small": 0.6}
 HOW = {"steps": 4, "share": (0.4, 0.6), "turn": 22.5, "seed": 5}

@@ -18,7 +18,6 @@ from engine.saliency import signed_saliency
 from engine.step import Step
 from ui import jobs
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 LINK = {"net": "honest", "count": 6, "steps": 2, "farthest": 24}
 KNOBS = {"pictures": 6, "steps": 2, "epsilons": sizes(24 / 255, "L∞")}
 

@@ -233,7 +233,7 @@ def test_where_filters_cannot_be_turned_the_picture_is(way):
     assert model.graph.node[0].op_type == "Gather"
 
 
-def test_the_twin_agrees_on_a_picture_turned_round(one_thread):
+def test_the_twin_agrees_on_a_picture_turned_round():
     import torch
 
     nodes, constants = small.tiny_nodes(), small.tiny_weights()

@@ -50,7 +50,6 @@ from engine.xgrad_cam import xgrad_cam  # noqa: E402
 LIMIT = 1e-3  # of the reference map's range
 
 pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU"),
     pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require gradients"),
 ]

@@ -20,8 +20,6 @@ from engine.net import Net
 from engine.robustness import METHODS, curve, curves, curves_steps, noise, robustness, robustness_steps, sizes
 from engine.step import Step, last
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_the_curve_is_the_accuracy_under_attack(digits, some):  # noqa: F811
     images, labels = some[0][:16], some[1][:16]

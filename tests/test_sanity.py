@@ -13,8 +13,6 @@ from engine.evidence import evidence, over_picture
 from engine.net import UnknownClass
 from engine.sanity import learned, randomised, sanity, sanity_steps, similarity
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LAYERS = [("logits", "w3"), ("conv2", "w2"), ("conv1", "w1")]
 
 

@@ -12,8 +12,6 @@ from engine.evidence import evidence
 from engine.net import UnknownClass
 from engine.segmentation import BACKGROUND, FOREGROUND, UNKNOWN, grab_cut, segmentation
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SIZE = (36, 50)
 ROWS, COLS = np.mgrid[: SIZE[0], : SIZE[1]]
 THING = (ROWS - 20) ** 2 + (COLS - 30) ** 2 < 10**2

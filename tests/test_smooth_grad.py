@@ -12,8 +12,6 @@ from nets import node
 from engine.saliency import gradient, saliency
 from engine.smooth_grad import smooth_grad, smooth_grad_steps
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_without_noise_it_is_the_gradient(tiny, picture):
     found = smooth_grad(tiny, picture, 1, noise=0.0, samples=11)

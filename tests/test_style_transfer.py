@@ -25,7 +25,6 @@ from engine.style_transfer import (
 )
 from engine.tiles import at_once
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 CANVASES, MOVES = ("waves", "pixels"), ("adam", "lbfgs")
 
 

@@ -21,8 +21,6 @@ from engine.net import Net, UnknownLayer
 from engine.texture import CANVASES, MOVES, STARTS, texture, texture_depths, texture_depths_steps, texture_steps
 from engine.texture_growing import Grown, cut, grow, grow_steps
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def digits() -> Net:

@@ -20,7 +20,6 @@ from engine.net import Net
 from engine.style_transfer import resemblance, strength, style_transfer, style_transfer_steps, wanted
 from engine.tiles import Part, at_once, tiled, windows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 PROJECT = Path(__file__).parent.parent
 
 

@@ -30,8 +30,6 @@ from engine.train_decoder import (
     train_decoder,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TINY = Recipe(steps=3, layer="pool1", channels=32, batch=2, share=0.7)
 
 

@@ -23,8 +23,6 @@ from engine.net import Net
 from engine.step import last
 from engine.train_style import Painter, Recipe, export_style, relative, train_style
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TINY = Recipe(steps=3, channels=(4, 6, 8), blocks=1, kernel=3, size=32, style_size=40, batch=2)
 
 

@@ -15,8 +15,6 @@ from engine.faithfulness import judge
 from engine.image import NotAPicture
 from engine.trials import MEASURES, TRUTHS, Trial, against, folder, summary, trials, trials_steps
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 METHODS = ["Grad-CAM", "Eigen-CAM"]
 TRUTH = np.zeros((12, 16), bool)
 TRUTH[3:9, 2:8] = True
