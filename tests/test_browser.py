@@ -20,7 +20,8 @@ import pytest
 
 from engine import nets, samples
 from engine.net import Net
-from ui import charts, frame
+from ui import frame
+from ui.charts import marks
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed.")
 CHROMIUM = os.environ.get("CHROMIUM") or next(
@@ -204,7 +205,7 @@ def test_the_first_visitor_may_come_by_a_link(cold):
 def test_choosing_by_clicks(visitor):
     me = visitor().open("/")
     others = [sample.name for sample in samples.SAMPLES.values() if sample.kind != "digit"]
-    side = (charts.PANEL - 4 * 4) // 5 + 4  # of a tile and its gap, five in a row
+    side = (marks.PANEL - 4 * 4) // 5 + 4  # of a tile and its gap, five in a row
     me.click("samples", 0.5 * side, 0.5 * side)
     me.url(f"image={others[0]}")
     me.click("samples", 1.5 * side, 1.5 * side)
@@ -225,7 +226,7 @@ def test_choosing_by_clicks(visitor):
     me.url(f"layer={layer.name}")
     expect(me.chosen("Layer")).to_have_value(layer.name)
 
-    tile = (charts.PANEL - 7 * 2) // 8 + 2  # eight in a row
+    tile = (marks.PANEL - 7 * 2) // 8 + 2  # eight in a row
     me.click("map_sheet", 2.5 * tile, 1.5 * tile)
     me.url("unit=10")
     expect(me.page.get_by_label("Channel", exact=True)).to_have_value("10")
@@ -233,7 +234,7 @@ def test_choosing_by_clicks(visitor):
 
     picture = samples.load(others[0])
     _, part = net.view(picture)
-    width, height = charts._size(picture.shape[:2], charts.PANEL)
+    width, height = marks.size(picture.shape[:2], marks.PANEL)
     for row, col in ((1, 2), (6, 3)):
         size = layer.shape[1:]
         there = part.to_picture(
@@ -280,7 +281,7 @@ def test_a_click_on_the_map_and_the_link_to_it(visitor):
     me.settle()
     picture = samples.load("cat")
     _, part = Net(nets.find(nets.FIRST)).view(picture)
-    width, height = charts._size(picture.shape[:2], charts.PANEL)
+    width, height = marks.size(picture.shape[:2], marks.PANEL)
     row, col = part.to_picture(4 * 20 + 20, 1 * 20 + 20)  # the middle of the patch at (4, 1)
     me.click("occlusion_map", col / picture.shape[1] * width, row / picture.shape[0] * height)
     expect(me.page.get_by_label("Position (row, column)")).to_have_value("4, 1")

@@ -14,7 +14,7 @@ import pytest
 
 from engine import colour
 from engine.image import Frame
-from ui import charts
+from ui.charts import grids, marks, network, overlays, painting, plots
 
 SIZE = (40, 60)  # of the picture in most tests: rows, columns
 PART = Frame(4, 6, 30, 45, (20, 30))  # what the net sees of it
@@ -149,37 +149,39 @@ def one_of_each(net) -> dict[str, Callable[[], alt.Chart | alt.LayerChart]]:
     photo, values = np.zeros((*SIZE, 3), np.float32), np.arange(15.0).reshape(3, 5)
     names = [layer.name for layer in net.layers]
     return {
-        "picture": lambda: charts.picture(photo, boxes=[(1, 2, 3, 4)], frame=PART),
-        "heatmap": lambda: charts.heatmap(values, title="logits", over=photo, frame=PART, name="cell", signed=True),
-        "zones": lambda: charts.zones(zoned(), {"cat": "#123456", "dog": "#654321"}, over=photo, name="cell"),
-        "sheet": lambda: charts.sheet([photo] * 5, captions={"channel": range(5)}, columns=2, name="unit", chosen=3),
-        "network_map": lambda: charts.network_map(net.layers, names[1], names[:2], "layer"),
-        "top_classes": lambda: charts.top_classes(["a", "b"], [0.8, 0.2], [2.0, 1.0], "b"),
-        "lines": lambda: charts.lines(
+        "picture": lambda: overlays.picture(photo, boxes=[(1, 2, 3, 4)], frame=PART),
+        "heatmap": lambda: overlays.heatmap(values, title="logits", over=photo, frame=PART, name="cell", signed=True),
+        "zones": lambda: overlays.zones(zoned(), {"cat": "#123456", "dog": "#654321"}, over=photo, name="cell"),
+        "sheet": lambda: grids.sheet([photo] * 5, captions={"channel": range(5)}, columns=2, name="unit", chosen=3),
+        "network_map": lambda: network.network_map(net.layers, names[1], names[:2], "layer"),
+        "top_classes": lambda: network.top_classes(["a", "b"], [0.8, 0.2], [2.0, 1.0], "b"),
+        "lines": lambda: plots.lines(
             pd.DataFrame({"x": [0, 1], "a": [1, 2]}), x="x", y=["a"], x_title="", y_title="", name="at", chosen=1
         ),
-        "tile": lambda: charts.tile(values, bounds=(0, 9), over=photo, tip={"class": "a"}, title="logits", name="map"),
-        "colour_bar": lambda: charts.colour_bar((-1, 1), title="logits", signed=True),
-        "matrix": lambda: charts.matrix(np.eye(3), ["a", "b", "c"], "rank correlation"),
-        "dots": lambda: charts.dots(means(), x_title="share", bounds=(0, 1), rule=0.1),
-        "shares": lambda: charts.shares(
+        "tile": lambda: overlays.tile(
+            values, bounds=(0, 9), over=photo, tip={"class": "a"}, title="logits", name="map"
+        ),
+        "colour_bar": lambda: overlays.colour_bar((-1, 1), title="logits", signed=True),
+        "matrix": lambda: grids.matrix(np.eye(3), ["a", "b", "c"], "rank correlation"),
+        "dots": lambda: plots.dots(means(), x_title="share", bounds=(0, 1), rule=0.1),
+        "shares": lambda: plots.shares(
             attacked(), ["a", "b", "c"], groups=["n", "m"], x_title="epsilon", y_title="right", most=8
         ),
-        "bars": lambda: charts.bars([1.0, -2.0, 0.5], x="filter", y="bias", chosen=2),
-        "counts": lambda: charts.counts(["a", "b"], [3, 1], charts.kinds(2)),
-        "explained": lambda: charts.explained(np.array([0.5, 0.3, 0.1])),
-        "patches": lambda: charts.patches(
+        "bars": lambda: network.bars([1.0, -2.0, 0.5], x="filter", y="bias", chosen=2),
+        "counts": lambda: plots.counts(["a", "b"], [3, 1], painting.kinds(2)),
+        "explained": lambda: plots.explained(np.array([0.5, 0.3, 0.1])),
+        "patches": lambda: grids.patches(
             [photo] * 5, written=list("abcde"), captions={"of": range(5)}, columns=2, name="unit", heads=list("xyz")
         ),
-        "points": lambda: charts.points(
+        "points": lambda: network.points(
             units(), x="a", y="b", titles=("a", "b"), tips=["unit"], colours=KINDS, name="p"
         ),
-        "places": lambda: charts.places(spots(), SIZE, tips=["picture"], colours=KINDS),
-        "ranked": lambda: charts.ranked(units(), y="a", title="a", tips=["unit"], colours=KINDS, name="r", chosen=1),
-        "histogram": lambda: charts.histogram(
+        "places": lambda: overlays.places(spots(), SIZE, tips=["picture"], colours=KINDS),
+        "ranked": lambda: network.ranked(units(), y="a", title="a", tips=["unit"], colours=KINDS, name="r", chosen=1),
+        "histogram": lambda: plots.histogram(
             pd.DataFrame({"low": [0.0, 0.5], "high": [0.5, 1.0], "count": [3, 0]}), title="weights", log=True
         ),
-        "differences": lambda: charts.differences(
+        "differences": lambda: network.differences(
             units().assign(relative=[0.0, 1e-6, np.inf]),
             limit=1e-3,
             tips=["unit"],
@@ -187,13 +189,13 @@ def one_of_each(net) -> dict[str, Callable[[], alt.Chart | alt.LayerChart]]:
             name="d",
             chosen=1,
         ),
-        "gallery": lambda: charts.gallery(
+        "gallery": lambda: grids.gallery(
             [photo] * 3, [["a", "b"]] * 3, wrong=[True, False, False], captions={"of": range(3)}, name="g"
         ),
-        "confusion": lambda: charts.confusion(
+        "confusion": lambda: grids.confusion(
             np.array([[3, 1], [0, 2]]), ["a", "b"], ["a", "b"], [0, 1], shares=True, name="c", chosen=(0, 1)
         ),
-        "groups": lambda: charts.groups(pd.DataFrame({"x": [0.1, 2.0], "y": [1.0, 0.0], "group": ["1", "2"]})),
+        "groups": lambda: plots.groups(pd.DataFrame({"x": [0.1, 2.0], "y": [1.0, 0.0], "group": ["1", "2"]})),
     }
 
 
@@ -201,7 +203,9 @@ def test_every_chart_is_valid(tiny):
     made = one_of_each(tiny)
     public = {
         name
-        for name, function in inspect.getmembers(charts, inspect.isfunction)
+        for module in (grids, network, overlays, plots)
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
         if not name.startswith("_") and "Chart" in str(inspect.signature(function).return_annotation)
     }
     assert public == set(made), "each chart function has an example above"
@@ -215,7 +219,7 @@ def test_every_chart_is_valid(tiny):
 
 
 def test_a_picture_stands_upright(photo):
-    spec = Spec(charts.picture(photo))
+    spec = Spec(overlays.picture(photo))
     ((layer, (row,)),) = spec.of("image")
     width, height = spec.whole["width"], spec.whole["height"]
     assert width / height == pytest.approx(60 / 40, rel=0.01), "whole pixels of the screen"
@@ -225,7 +229,7 @@ def test_a_picture_stands_upright(photo):
 
 
 def test_places_of_a_picture_answer_in_its_own_pixels(photo):
-    spec = Spec(charts.picture(photo, places=6, name="spot"))
+    spec = Spec(overlays.picture(photo, places=6, name="spot"))
     layer, rows = hits(spec)
     assert len(rows) == 4 * 6, "squares of 10 pixels"
     assert [(row["row"], row["col"]) for row in rows[:7]] == [(5, 5 + 10 * k) for k in range(6)] + [(15, 5)]
@@ -240,7 +244,7 @@ def test_zones_lie_where_they_should_in_their_colours(photo):
     """Over the part that the net saw; where there is no word, there is no cell."""
     shares = np.arange(6).reshape(2, 3) / 10
     colours = {"bird": "#000001", "dog": "#654321", "cat": "#123456"}
-    spec = Spec(charts.zones(zoned(), colours, over=photo, frame=PART, name="cell", tips={"share": shares}))
+    spec = Spec(overlays.zones(zoned(), colours, over=photo, frame=PART, name="cell", tips={"share": shares}))
     layer, rows = hits(spec)
     assert [(row["row"], row["col"], row["kind"]) for row in rows] == [
         (0, 0, "cat"), (0, 1, "cat"), (0, 2, "dog"), (1, 1, "dog"), (1, 2, "dog")
@@ -265,7 +269,7 @@ def test_differences_keep_zeros_and_infinities_within_the_scale(tiny):
 
 @pytest.mark.parametrize("size", [SIZE, (60, 40), (300, 20), (7, 7)])
 def test_a_picture_keeps_its_shape_and_fits_its_panel(size):
-    spec = Spec(charts.picture(np.zeros((*size, 3), np.float32), width=200))
+    spec = Spec(overlays.picture(np.zeros((*size, 3), np.float32), width=200))
     width, height = spec.whole["width"], spec.whole["height"]
     assert width <= 200
     assert height <= 200 * 4 / 3 + 1
@@ -273,7 +277,7 @@ def test_a_picture_keeps_its_shape_and_fits_its_panel(size):
 
 
 def test_boxes_land_where_asked(photo):
-    spec = Spec(charts.picture(photo, boxes=[(10, 15, 20, 45), (-5.5, 0, 2, 3)]))
+    spec = Spec(overlays.picture(photo, boxes=[(10, 15, 20, 45), (-5.5, 0, 2, 3)]))
     ((_, rows),) = outlines(spec)
     width, height = spec.whole["width"], spec.whole["height"]
     assert spec.box(rows[0]) == pytest.approx((height / 4, width / 4, height / 2, width * 3 / 4))
@@ -281,19 +285,19 @@ def test_boxes_land_where_asked(photo):
 
 
 def test_the_part_that_the_net_sees_is_dashed(photo):
-    ((layer, (row,)),) = outlines(Spec(charts.picture(photo, frame=PART)))
+    ((layer, (row,)),) = outlines(Spec(overlays.picture(photo, frame=PART)))
     assert (row["top"], row["left"], row["bottom"], row["right"]) == (4, 6, 34, 51)
     assert layer["mark"]["strokeDash"][1] > 0
     whole = Frame(0, 0, *SIZE, (20, 30))
-    assert not outlines(Spec(charts.picture(photo, frame=whole))), "no box around all of it"
+    assert not outlines(Spec(overlays.picture(photo, frame=whole))), "no box around all of it"
 
 
 def test_a_large_picture_travels_small():
     pixels = np.random.default_rng(0).random((1400, 1900, 3), np.float32)
-    chart = charts.picture(pixels, boxes=[(0, 0, 700, 950)])
+    chart = overlays.picture(pixels, boxes=[(0, 0, 700, 950)])
     spec = Spec(chart)
     ((layer, (row,)),) = spec.of("image")
-    assert max(decoded(row).shape) <= 2 * charts.PANEL
+    assert max(decoded(row).shape) <= 2 * marks.PANEL
     assert len(chart.to_json()) < 1.5e6
     width, height = spec.whole["width"], spec.whole["height"]
     assert spec.image_box(layer, row) == pytest.approx((0, 0, height, width)), (
@@ -302,11 +306,11 @@ def test_a_large_picture_travels_small():
     assert spec.box(outlines(spec)[0][1][0]) == pytest.approx((0, 0, height / 2, width / 2))
 
 
-@pytest.mark.parametrize("side", [7, 100, charts.PANEL - 1, 500, 2 * charts.PANEL])
+@pytest.mark.parametrize("side", [7, 100, marks.PANEL - 1, 500, 2 * marks.PANEL])
 def test_a_small_picture_is_enlarged_without_smoothing(side):
     pixels = np.random.default_rng(0).random((side, side, 3), np.float32)
-    large = charts.enlarge(pixels, charts.PANEL)
-    assert len(large) >= charts.PANEL
+    large = marks.enlarge(pixels, marks.PANEL)
+    assert len(large) >= marks.PANEL
     assert len(large) % side == 0
     assert np.array_equal(middles(large, side, side), pixels)
 
@@ -315,7 +319,7 @@ def test_a_small_picture_is_enlarged_without_smoothing(side):
 
 
 def test_cells_carry_the_numbers_of_the_map(values):
-    layer, rows = hits(Spec(charts.heatmap(values, title="logits", name="cell", value_name="logit")))
+    layer, rows = hits(Spec(overlays.heatmap(values, title="logits", name="cell", value_name="logit")))
     assert {(row["row"], row["col"]): row["logit"] for row in rows} == {
         (i, j): float(values[i, j]) for i in range(3) for j in range(5)
     }
@@ -325,13 +329,13 @@ def test_cells_carry_the_numbers_of_the_map(values):
 
 def test_numbers_keep_five_digits():
     exact = np.array([[1.23456789e-7, 9.87654321e5], [np.pi, -np.e]])
-    _, rows = hits(Spec(charts.heatmap(exact, title="")))
+    _, rows = hits(Spec(overlays.heatmap(exact, title="")))
     assert [row["value"] for row in rows] == pytest.approx(exact.ravel().tolist(), rel=5e-5)
 
 
 @pytest.mark.parametrize("frame", [PART, None])
 def test_cells_tile_the_part_that_the_net_sees(photo, values, frame):
-    spec = Spec(charts.heatmap(values, title="", over=photo, frame=frame))
+    spec = Spec(overlays.heatmap(values, title="", over=photo, frame=frame))
     top, left, height, width = (4, 6, 30, 45) if frame else (0, 0, 40, 60)
     for row in hits(spec)[1]:
         i, j = row["row"], row["col"]
@@ -347,7 +351,7 @@ def test_cells_tile_the_part_that_the_net_sees(photo, values, frame):
 
 
 def test_cells_are_painted_in_their_colours(values):
-    spec = Spec(charts.heatmap(values, title="", signed=True))
+    spec = Spec(overlays.heatmap(values, title="", signed=True))
     ((_, (row,)),) = spec.of("image")
     assert middles(decoded(row), 3, 5) == pytest.approx(
         colour.diverging(values, float(np.abs(values).max())), abs=0.003
@@ -355,7 +359,7 @@ def test_cells_are_painted_in_their_colours(values):
 
 
 def test_a_map_alone_keeps_its_shape(values):
-    spec = Spec(charts.heatmap(values, title=""))
+    spec = Spec(overlays.heatmap(values, title=""))
     assert spec.whole["width"] / spec.whole["height"] == pytest.approx(5 / 3, rel=0.01)
     row = hits(spec)[1][-1]
     assert spec.box(row)[2:] == pytest.approx((spec.whole["height"], spec.whole["width"]), abs=0.1)
@@ -363,21 +367,23 @@ def test_a_map_alone_keeps_its_shape(values):
 
 def test_a_map_over_a_picture_lets_it_through_in_grey(photo, values):
     backdrop, painted = (
-        decoded(rows[0]) for _, rows in Spec(charts.heatmap(values, title="", over=photo, opacity=0.4)).of("image")
+        decoded(rows[0]) for _, rows in Spec(overlays.heatmap(values, title="", over=photo, opacity=0.4)).of("image")
     )
     assert painted[..., 3] == pytest.approx(0.4, abs=0.003)
     assert np.ptp(backdrop, axis=2).max() == 0
-    backdrop, painted = (decoded(rows[0]) for _, rows in Spec(charts.heatmap(values, title="", over=photo)).of("image"))
+    backdrop, painted = (
+        decoded(rows[0]) for _, rows in Spec(overlays.heatmap(values, title="", over=photo)).of("image")
+    )
     assert painted.shape[2] == 3 or (painted[..., 3] == 1).all()
 
 
 def test_what_is_not_known_answers_no_click(values):
     values[1, 2] = values[0, 0] = np.nan
-    spec = Spec(charts.heatmap(values, title=""))
+    spec = Spec(overlays.heatmap(values, title=""))
     _, rows = hits(spec)
     assert {(row["row"], row["col"]) for row in rows} == set(np.ndindex(3, 5)) - {(1, 2), (0, 0)}
     shown = np.nan_to_num(values, nan=1.0)
-    ((_, (row,)),) = Spec(charts.heatmap(values, title="", shown=shown)).of("image")
+    ((_, (row,)),) = Spec(overlays.heatmap(values, title="", shown=shown)).of("image")
     low, high = np.nanmin(values), np.nanmax(values)
     assert middles(decoded(row), 3, 5) == pytest.approx(colour.sequential(shown, low, high), abs=0.003)
 
@@ -385,7 +391,7 @@ def test_what_is_not_known_answers_no_click(values):
 def test_cells_of_ones_own(values):
     """A patch that slides has cells that are not a regular grid."""
     cells = [(i / 4, j / 6, i / 4 + 0.2, j / 6 + 0.3) for i in range(3) for j in range(5)]
-    _, rows = hits(Spec(charts.heatmap(values, title="", over=np.zeros((100, 100, 3), np.float32), cells=cells)))
+    _, rows = hits(Spec(overlays.heatmap(values, title="", over=np.zeros((100, 100, 3), np.float32), cells=cells)))
     for row, (top, left, bottom, right) in zip(rows, cells, strict=True):
         place = (row["top"], row["left"], row["bottom"], row["right"])
         assert place == pytest.approx((100 * top, 100 * left, 100 * bottom, 100 * right), abs=0.01)
@@ -398,7 +404,7 @@ def test_a_large_map_answers_by_blocks(shape, own):
     rows, cols = shape
     grid = [(i / rows, j / cols, (i + 1) / rows, (j + 1) / cols) for i in range(rows) for j in range(cols)]
     over = np.zeros((300, 300, 3), np.float32)
-    _, found = hits(Spec(charts.heatmap(values, title="", over=over, cells=grid if own else None)))
+    _, found = hits(Spec(overlays.heatmap(values, title="", over=over, cells=grid if own else None)))
     assert len({row["top"] for row in found}) <= 56
     assert len({row["left"] for row in found}) <= 56
     covered = np.zeros(shape, int)
@@ -416,13 +422,13 @@ def test_a_large_map_answers_by_blocks(shape, own):
 
 
 def test_zero_is_in_the_middle_of_a_signed_map(values):
-    low, high = charts.limits(values, signed=True)
+    low, high = painting.limits(values, signed=True)
     assert -low == high == np.abs(values).max()
-    encoding = Spec(charts.heatmap(values, title="logits", signed=True)).legend()
+    encoding = Spec(overlays.heatmap(values, title="logits", signed=True)).legend()
     assert encoding["scale"]["domain"] == [low, high]
     assert len(encoding["scale"]["range"]) % 2 == 1
     middle = rgb(encoding["scale"]["range"][len(encoding["scale"]["range"]) // 2])
-    painted = charts.paint(np.array([[low, 0, high]]), low, high, signed=True)[0]
+    painted = painting.paint(np.array([[low, 0, high]]), low, high, signed=True)[0]
     assert painted[1] == pytest.approx(middle, abs=0.01)
     assert painted[1].min() > 0.95 > painted[[0, 2]].max(), "zero is near white, and the ends are not"
 
@@ -435,31 +441,31 @@ def rgb(text: str) -> list[float]:
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("bounds", [None, (-1.0, 12.0)])
 def test_the_legend_has_the_colours_of_the_map(values, signed, bounds):
-    encoding = Spec(charts.heatmap(values, title="", signed=signed, bounds=bounds)).legend()["scale"]
+    encoding = Spec(overlays.heatmap(values, title="", signed=signed, bounds=bounds)).legend()["scale"]
     (low, high), anchors = encoding["domain"], encoding["range"]
     assert tuple(anchors) == (colour.DIVERGING if signed else colour.SEQUENTIAL)
     assert encoding["interpolate"] == "rgb"
     places = np.linspace(low, high, len(anchors))[None]
-    painted = charts.paint(places, *(bounds or charts.limits(values, signed)), signed)[0]
+    painted = painting.paint(places, *(bounds or painting.limits(values, signed)), signed)[0]
     assert painted == pytest.approx(np.array([rgb(anchor) for anchor in anchors]), abs=0.03), (
         "the map's table has 256 steps"
     )
 
 
 def test_the_legend_says_what_and_in_which_unit(values, photo):
-    spec = Spec(charts.heatmap(values, title="gradient in logits per unit of pixel value", over=photo, name="cell"))
+    spec = Spec(overlays.heatmap(values, title="gradient in logits per unit of pixel value", over=photo, name="cell"))
     assert spec.legend()["legend"]["title"] == "gradient in logits per unit of pixel value"
-    scale = charts.colour_scale(-1, 2, "weight", signed=True)
-    spec = Spec(charts.sheet([photo], captions={"input": [0]}, columns=1, name="kernel", scale=scale))
+    scale = painting.colour_scale(-1, 2, "weight", signed=True)
+    spec = Spec(grids.sheet([photo], captions={"input": [0]}, columns=1, name="kernel", scale=scale))
     assert spec.legend()["legend"]["title"] == "weight"
     assert spec.legend()["scale"]["domain"] == [-2, 2]
 
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_a_constant_map_has_a_range(signed):
-    low, high = charts.limits(np.zeros((2, 2)), signed)
+    low, high = painting.limits(np.zeros((2, 2)), signed)
     assert low < high
-    Spec(charts.heatmap(np.zeros((2, 2)), title="", signed=signed))
+    Spec(overlays.heatmap(np.zeros((2, 2)), title="", signed=signed))
 
 
 # Clicks ---------------------------------------------------------------------------------------------------------------
@@ -469,13 +475,13 @@ def test_a_constant_map_has_a_range(signed):
     ("build", "name", "fields"),
     [
         (
-            lambda tiny, v, p: charts.heatmap(v, title="", over=p, boxes=[(0, 0, 1, 1)], name="cell"),
+            lambda tiny, v, p: overlays.heatmap(v, title="", over=p, boxes=[(0, 0, 1, 1)], name="cell"),
             "cell",
             ["row", "col"],
         ),
-        (lambda tiny, v, p: charts.sheet([p] * 3, captions={}, columns=2, name="unit", chosen=1), "unit", ["tile"]),
-        (lambda tiny, v, p: charts.network_map(tiny.layers, "conv1", ["conv1"], "layer"), "layer", ["layer"]),
-        (lambda tiny, v, p: charts.top_classes(["a"], [1.0], [2.0], "a"), "class", ["class"]),
+        (lambda tiny, v, p: grids.sheet([p] * 3, captions={}, columns=2, name="unit", chosen=1), "unit", ["tile"]),
+        (lambda tiny, v, p: network.network_map(tiny.layers, "conv1", ["conv1"], "layer"), "layer", ["layer"]),
+        (lambda tiny, v, p: network.top_classes(["a"], [1.0], [2.0], "a"), "class", ["class"]),
     ],
 )
 def test_selections_have_the_fields_that_pages_read(tiny, values, photo, build, name, fields):
@@ -487,7 +493,7 @@ def test_selections_have_the_fields_that_pages_read(tiny, values, photo, build, 
 
 
 def test_a_map_without_a_name_answers_hovers_only(values):
-    spec = Spec(charts.heatmap(values, title=""))
+    spec = Spec(overlays.heatmap(values, title=""))
     assert [param["name"] for param in spec.whole["params"]] == ["hover_cells"]
     assert hits(spec)[0]["mark"]["cursor"] == "default"
 
@@ -499,7 +505,7 @@ def test_a_map_without_a_name_answers_hovers_only(values):
 def test_tiles_are_where_the_sprite_has_them(count, columns):
     rng = np.random.default_rng(0)
     tiles = [rng.random((4, 6, 3)).astype(np.float32) for _ in range(count)]
-    spec = Spec(charts.sheet(tiles, captions={"channel": [10 + k for k in range(count)]}, columns=columns, name="unit"))
+    spec = Spec(grids.sheet(tiles, captions={"channel": [10 + k for k in range(count)]}, columns=columns, name="unit"))
     ((layer, (row,)),) = spec.of("image")
     sprite = decoded(row)
     width, height = spec.whole["width"], spec.whole["height"]
@@ -521,17 +527,17 @@ def test_tiles_are_where_the_sprite_has_them(count, columns):
 
 def test_the_chosen_tile_has_a_box():
     tiles = [np.zeros((4, 6, 3), np.float32)] * 5
-    spec = Spec(charts.sheet(tiles, captions={}, columns=2, name="unit", chosen=3))
+    spec = Spec(grids.sheet(tiles, captions={}, columns=2, name="unit", chosen=3))
     ((_, (box,)),) = outlines(spec)
     _, rows = hits(spec)
     assert spec.box(box) == spec.box(rows[3])
     for chosen in (None, 9):
-        assert not outlines(Spec(charts.sheet(tiles, captions={}, columns=2, name="unit", chosen=chosen)))
+        assert not outlines(Spec(grids.sheet(tiles, captions={}, columns=2, name="unit", chosen=chosen)))
 
 
 def test_the_network_map_has_a_bar_for_each_layer(tiny):
     names = [layer.name for layer in tiny.layers]
-    spec = Spec(charts.network_map(tiny.layers, "pool1", ["conv1", "pool1"], "layer"))
+    spec = Spec(network.network_map(tiny.layers, "pool1", ["conv1", "pool1"], "layer"))
     ((bar, rows),) = spec.of("bar")
     assert [row["layer"] for row in rows] == names
     assert [row["place"] for row in rows] == list(range(len(names)))
@@ -543,17 +549,17 @@ def test_the_network_map_has_a_bar_for_each_layer(tiny):
 
 
 def test_the_classes_keep_their_order_and_the_chosen_one_stands_out():
-    spec = Spec(charts.top_classes(["b", "a"], [0.75, 0.2], [3.0, 1.5], "a"))
+    spec = Spec(network.top_classes(["b", "a"], [0.75, 0.2], [3.0, 1.5], "a"))
     ((bar, rows),) = spec.of("bar")
     assert bar["encoding"]["y"]["sort"] == ["b", "a"]
     assert [(row["class"], row["probability"], row["logit"]) for row in rows] == [("b", 0.75, 3.0), ("a", 0.2, 1.5)]
     accent = bar["encoding"]["color"]["condition"]
     assert "'a'" in str(accent["test"])
-    assert accent["value"] == charts.ACCENT
+    assert accent["value"] == marks.ACCENT
 
 
 def test_bars_carry_their_numbers():
-    spec = Spec(charts.bars([1.5, -2.0], x="filter", y="bias", chosen=1))
+    spec = Spec(network.bars([1.5, -2.0], x="filter", y="bias", chosen=1))
     ((_, rows),) = spec.of("bar")
     assert rows == [{"filter": 0, "bias": 1.5}, {"filter": 1, "bias": -2.0}]
 
@@ -563,7 +569,7 @@ def test_bars_carry_their_numbers():
 
 def test_a_matrix_carries_every_pair_and_says_which():
     values = np.array([[1, 0.25], [-0.5, 1]])
-    spec = Spec(charts.matrix(values, ["a", "b"], "rank correlation"))
+    spec = Spec(grids.matrix(values, ["a", "b"], "rank correlation"))
     ((tiles, rows),) = spec.of("rect")
     found = {(row["this"], row["that"]): row["value"] for row in rows}
     assert found == {("1 a", "a"): 1, ("1 a", "b"): 0.25, ("2 b", "a"): -0.5, ("2 b", "b"): 1}
@@ -573,7 +579,7 @@ def test_a_matrix_carries_every_pair_and_says_which():
 
 
 def test_dots_have_intervals_where_there_are_any():
-    spec = Spec(charts.dots(means(), x_title="share", bounds=(0, 1), rule=0.1))
+    spec = Spec(plots.dots(means(), x_title="share", bounds=(0, 1), rule=0.1))
     ((points, rows),) = spec.of("point")
     assert [(row["label"], row["series"], row["value"]) for row in rows] == [
         ("a", "x", 0.5), ("a", "y", 0.2), ("b", "x", 0.9)
@@ -589,7 +595,7 @@ def test_dots_have_intervals_where_there_are_any():
 def test_shares_have_bands_and_say_how_many_they_are():
     """Curves and networks that are still to come have their colours and kinds of line already."""
     spec = Spec(
-        charts.shares(attacked(), ["a", "b", "c"], groups=["n", "m"], x_title="epsilon", y_title="right", most=8)
+        plots.shares(attacked(), ["a", "b", "c"], groups=["n", "m"], x_title="epsilon", y_title="right", most=8)
     )
     ((band, rows),) = spec.of("area")
     assert (band["encoding"]["y"]["field"], band["encoding"]["y2"]["field"]) == ("low", "high")
@@ -611,17 +617,17 @@ def test_shares_have_bands_and_say_how_many_they_are():
 
 def test_kinds_have_colours_of_their_own():
     for count in (0, 1, 12, 40):
-        found = charts.kinds(count)
+        found = painting.kinds(count)
         assert len(found) == len(set(found)) == count
 
 
 def test_counts_and_shares_are_what_was_given():
-    ((_, rows),) = Spec(charts.counts(["a", "b"], [3, 1], ["#123456", "#abcdef"])).of("bar")
+    ((_, rows),) = Spec(plots.counts(["a", "b"], [3, 1], ["#123456", "#abcdef"])).of("bar")
     assert rows == [
         {"kind": "a", "pictures": 3, "colour": "#123456"},
         {"kind": "b", "pictures": 1, "colour": "#abcdef"},
     ]
-    ((_, rows),) = Spec(charts.explained(np.array([0.5, 0.3, 0.1]))).of("bar")
+    ((_, rows),) = Spec(plots.explained(np.array([0.5, 0.3, 0.1]))).of("bar")
     assert [row["together"] for row in rows] == [0.5, 0.8, 0.9]
     assert [row["drawn"] for row in rows] == [True, True, False]
 
@@ -630,7 +636,7 @@ def test_counts_and_shares_are_what_was_given():
 
 
 def test_places_lie_where_they_are_in_the_picture():
-    spec = Spec(charts.places(spots(), SIZE, tips=["picture"], colours=KINDS))
+    spec = Spec(overlays.places(spots(), SIZE, tips=["picture"], colours=KINDS))
     assert spec.whole["width"] / spec.whole["height"] == pytest.approx(60 / 40, rel=0.01)
     ((layer, rows),) = spec.of("circle")
     pixel = spec.whole["width"] / 60
@@ -648,7 +654,7 @@ def test_curves_may_be_called_anything():
     """Vega takes a quote or a dot in a field's name for a path, and draws nothing."""
     names = ["yellow lady's slipper", "St. Bernard", "a[0]", 'so "called"']
     data = pd.DataFrame({name: [0.0, 1.0] for name in names}).assign(step=[0, 1])
-    spec = charts.lines(data, x="step", y=names, x_title="step", y_title="probability").to_dict()
+    spec = plots.lines(data, x="step", y=names, x_title="step", y_title="probability").to_dict()
     rule = spec["layer"][-1]
     told = [each for each in rule["encoding"]["tooltip"] if each["field"] != "step"]
     assert [each["title"] for each in told] == names

@@ -13,7 +13,7 @@ from test_pages import charts, chosen, code, fine, home, opened, run, scene, tab
 from engine import confusion, dataset
 from engine.__main__ import main as engine
 from engine.index import open_index
-from ui import charts as drawing
+from ui.charts import grids
 
 
 def engines(at, name: str):
@@ -138,7 +138,7 @@ COUNTS = np.array([[90, 10, 0], [1, 0, 2999]])
 
 
 def drawn(**more) -> dict:
-    return drawing.confusion(COUNTS, ["a", "quo'te"], ["a", "b", "quo'te"], [0, 2], name="cell", **more).to_dict()
+    return grids.confusion(COUNTS, ["a", "quo'te"], ["a", "b", "quo'te"], [0, 2], name="cell", **more).to_dict()
 
 
 @pytest.mark.parametrize("shares", [False, True])
@@ -156,11 +156,11 @@ def test_the_colours_are_for_the_mistakes_alone(shares):
 
 
 def test_no_mistakes_need_no_scale():
-    spec = drawing.confusion(np.eye(2, dtype=int), ["a", "b"], ["a", "b"], [0, 1], shares=False, name="cell").to_dict()
+    spec = grids.confusion(np.eye(2, dtype=int), ["a", "b"], ["a", "b"], [0, 1], shares=False, name="cell").to_dict()
     (coloured,) = (part for part in spec["layer"] if "scale" in part["encoding"].get("color", {}))
     assert coloured["encoding"]["color"]["legend"] is None
 
 
 @pytest.mark.parametrize(("value", "text"), [(0, ""), (7, "7"), (999, "999"), (1000, "1.0k"), (12345, "12k")])
 def test_numbers_in_cells_are_short(value, text):
-    assert drawing._short(value, False) == text
+    assert grids.short(value, False) == text

@@ -12,7 +12,7 @@ from test_pages import charts, chosen, code, fine, home, opened, run, scene, tab
 from engine import dataset, neighbours
 from engine.__main__ import main as engine
 from engine.index import open_index
-from ui import charts as drawing
+from ui.charts import grids, marks
 
 
 def indexed(at):
@@ -150,7 +150,7 @@ def waited(at) -> None:
 def drawn(**more) -> dict:
     tiles = [np.full((8, 12, 3), k / 5, np.float32) for k in range(5)]
     lines = [(f"label {k}", f"✗ {k}") for k in range(5)]
-    return drawing.gallery(tiles, lines, wrong=[False, True, False, False, True], captions={"is": range(5)}, **more)
+    return grids.gallery(tiles, lines, wrong=[False, True, False, False, True], captions={"is": range(5)}, **more)
 
 
 def test_a_gallery_lays_pictures_in_rows_and_frames_the_wrong_ones():
@@ -160,7 +160,7 @@ def test_a_gallery_lays_pictures_in_rows_and_frames_the_wrong_ones():
     assert rows[0]["top"] == rows[2]["top"] < rows[3]["top"]
     assert rows[0]["left"] == rows[3]["left"] < rows[1]["left"]
     assert rows[3]["top"] > rows[0]["bottom"] + 30, "there is room for two lines"
-    assert all(row["right"] <= drawing.PANEL for row in rows)
+    assert all(row["right"] <= marks.PANEL for row in rows)
     dashed = [layer for layer in spec["layer"] if layer["mark"].get("strokeDash")]
     assert len(dashed) == 1
     assert dashed[0]["transform"] == [{"filter": "datum.wrong"}]
@@ -170,7 +170,5 @@ def test_a_gallery_lays_pictures_in_rows_and_frames_the_wrong_ones():
 
 
 def test_a_gallery_of_one_line_and_without_clicks():
-    spec = drawing.gallery(
-        [np.zeros((4, 4, 3), np.float32)], [("one",)], wrong=[False], captions={}, columns=3
-    ).to_dict()
-    assert [param["name"] for param in spec["params"]] == ["hover_gallery"]
+    spec = grids.gallery([np.zeros((4, 4, 3), np.float32)], [("one",)], wrong=[False], captions={}, columns=3).to_dict()
+    assert [param["name"] for param in spec["params"]] == ["hover_cells"]

@@ -11,7 +11,7 @@ from PIL import Image
 from test_pages import cells, charts, fine, home, opened, scene  # noqa: F401
 
 from engine.segmentation import segmentation
-from ui import charts as drawing
+from ui.charts import marks, painting
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_methods_without_gradients_work_where_the_twin_does_not(home):  # noqa: 
 def test_the_outline_runs_along_the_mask_and_not_along_the_picture():
     pixels, mask = np.ones((40, 40, 3), np.float32), np.zeros((40, 40), bool)
     mask[10:30, :20] = True  # touches the left border
-    drawn = drawing.outlined(pixels, mask)
+    drawn = painting.outlined(pixels, mask)
     factor = drawn.shape[0] // 40
-    accent = np.isclose(drawn, drawing._rgb(drawing.ACCENT)).all(2)
+    accent = np.isclose(drawn, painting.rgb(marks.ACCENT)).all(2)
     inside = mask.repeat(factor, 0).repeat(factor, 1)
     assert not (accent & ~inside).any()
     assert accent[10 * factor, 10 * factor], "its upper edge"
@@ -73,13 +73,13 @@ def test_the_outline_runs_along_the_mask_and_not_along_the_picture():
 def test_what_is_cut_away_is_a_checkerboard():
     cut_out = np.zeros((40, 40, 4), np.float32)
     cut_out[:20, :, 0] = cut_out[:20, :, 3] = 1
-    drawn = drawing.on_checks(cut_out)
+    drawn = painting.on_checks(cut_out)
     half = drawn.shape[0] // 2
     assert (drawn[:half] == (1, 0, 0)).all()
     assert len(np.unique(drawn[half:])) == 2
 
 
 def test_zero_is_grey_and_the_limit_full():
-    found = drawing.around_grey(np.array([[[-2.0], [0.0], [1.0], [9.0]]]), 2.0)
+    found = painting.around_grey(np.array([[[-2.0], [0.0], [1.0], [9.0]]]), 2.0)
     assert found.shape == (1, 4, 3)
     assert found[0, :, 0].tolist() == [0, 0.5, 0.75, 1]

@@ -18,7 +18,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from ui import charts
+from ui.charts import marks
 
 SIDE = 720  # pixels that the map takes at most
 MOST_KEYS = 24  # groups that have a key; of more, one could not tell the colours apart anyway
@@ -155,7 +155,7 @@ def show(
         "sprite": {"url": _served(pictures, key), "tile": pictures.tile, "columns": pictures.columns, "count": count},
         "names": told,
         "palette": list(palette),
-        "accent": charts.ACCENT,
+        "accent": marks.ACCENT,
         "tile": tile,
         "grid": grid,
         "dots": dots,

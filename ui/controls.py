@@ -10,7 +10,8 @@ from engine.fast_style import StyleNet
 from engine.half import PRECISIONS, has_bfloat16
 from engine.net import Layer, Net
 from engine.target import weighed
-from ui import charts, frame
+from ui import frame
+from ui.charts import marks, network
 
 
 def still(chart, alt: str, key: str | None = None) -> None:
@@ -62,7 +63,7 @@ def layer(
 
     picked = st.session_state.get(key) or (st.query_params.get(key) if st.query_params.get(key) in names else default)
     clickable(
-        charts.network_map(net.layers, picked, names, "layer"),
+        network.network_map(net.layers, picked, names, "layer"),
         "layer",
         choose,
         f"The network's {len(net.layers)} layers in order; {picked} is chosen.",
@@ -247,7 +248,7 @@ def grid_page(count: int, per_page: int, key: str) -> range:
     return range((page - 1) * per_page, min(page * per_page, count))
 
 
-def panels(count: int, width: int = charts.PANEL) -> list:
+def panels(count: int, width: int = marks.PANEL) -> list:
     """Containers for charts of that width: side by side where there is room, else below each other."""
     row = st.container(horizontal=True, gap="small")
     return [row.container(width=width + 4) for _ in range(count)]
@@ -256,4 +257,4 @@ def panels(count: int, width: int = charts.PANEL) -> list:
 def panel_and_rest() -> list:
     """A panel, and a column that takes the room beside it; below it on a phone."""
     row = st.container(horizontal=True, gap="medium")
-    return [row.container(width=charts.PANEL + 4), row.container()]
+    return [row.container(width=marks.PANEL + 4), row.container()]

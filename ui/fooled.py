@@ -13,7 +13,8 @@ from engine.adversarial import distances, eight_bit
 from engine.metadata import BadMetadata
 from engine.net import BadNetwork, Net, softmax
 from engine.survival import survival, transfer
-from ui import charts, controls, frame, studio
+from ui import controls, frame, studio
+from ui.charts import painting
 
 OTHERS = 3  # networks that are asked, too, until others are chosen: as many as stay open at a time
 WIDTH, BESIDE = 258, 280  # pixels, of each of three pictures and of what stands beside them: one row on a laptop
@@ -44,7 +45,7 @@ def panels(original: np.ndarray, pixels: np.ndarray | None, factor: int, complet
     shown = {"**Before**": original}
     shown["**After**" if complete else "**So far**"] = pixels
     shown[f"**The change** × {factor}, grey is none"] = (
-        None if pixels is None else np.array(charts.around_grey(pixels - original, 0.5 / factor))
+        None if pixels is None else np.array(painting.around_grey(pixels - original, 0.5 / factor))
     )
     for title, each in shown.items():
         with row.container(width=WIDTH + 4):

@@ -13,7 +13,8 @@ from engine.confusion import Coded
 from engine.image import NotAPicture
 from engine.index import Index
 from engine.net import Net
-from ui import charts, controls, lens
+from ui import controls, lens
+from ui.charts import grids, marks
 
 
 @st.cache_data(hash_funcs=lens.HASHES, max_entries=8, show_spinner=False)
@@ -64,7 +65,7 @@ def show(
     key: str,
     columns: int = 3,
     more: dict[str, Sequence[str]] | None = None,
-    width: int = charts.PANEL,
+    width: int = marks.PANEL,
 ) -> None:
     """Pictures by their rows in Index.pictures; a click calls `act` with its id. more: columns of the tooltip."""
     ids, places = index.pictures.id.to_numpy()[rows], index.pictures["where"].to_numpy()[rows]
@@ -77,7 +78,7 @@ def show(
         "network": [taken for _, taken in lines],
     }
     controls.clickable(
-        charts.gallery(
+        grids.gallery(
             [view(index, net, int(number)) for number in ids],
             lines,
             wrong=found.wrong[rows],

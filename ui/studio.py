@@ -13,7 +13,8 @@ from engine import command, image
 from engine.net import Net, softmax
 from engine.step import Step
 from engine.target import Target, measure
-from ui import charts, frame, jobs
+from ui import frame, jobs
+from ui.charts import marks, plots
 
 
 def make(
@@ -25,7 +26,7 @@ def make(
     score: str,
     before: tuple[str, np.ndarray] | None = None,
     beside: Callable[[Any, bool], None] | None = None,
-    width: int = charts.PANEL,
+    width: int = marks.PANEL,
 ) -> jobs.Job:
     """Run `steps(resume=…)`, whose results are Climbs, and show the picture and the score as they change.
 
@@ -53,7 +54,7 @@ def make(
                 st.skeleton(height=width)
             else:
                 still(step.result.picture, width)
-        with row.container(width=charts.PANEL + 4):
+        with row.container(width=marks.PANEL + 4):
             st.markdown("**Its score**")
             if step is None:
                 st.skeleton(height=250)
@@ -61,17 +62,17 @@ def make(
                 told = f"The score over the steps, in {score}."
                 st.altair_chart(curve(step.result.scores, score), width="stretch", key=f"curve_{name}", alt=told)
         if beside is not None and step is not None:
-            with row.container(width=charts.PANEL + 4):
+            with row.container(width=marks.PANEL + 4):
                 beside(step.result, complete)
 
     jobs.show(net.engine, job, draw)
     return job
 
 
-def still(pixels: np.ndarray, width: int = charts.PANEL) -> None:
+def still(pixels: np.ndarray, width: int = marks.PANEL) -> None:
     """A picture (H, W, 1 or 3), as wide as a panel; a small one is enlarged without smoothing."""
     pixels = pixels if pixels.shape[2] == 3 else pixels.repeat(3, 2)
-    large = charts.enlarge(pixels, width) if pixels.shape[1] < width else pixels
+    large = marks.enlarge(pixels, width) if pixels.shape[1] < width else pixels
     if large.shape[0] * width < large.shape[1]:  # would be shown in no row at all
         large = large.repeat(-(-large.shape[1] // (width * large.shape[0])), 0)
     st.image(image.to_png(large), width=width)
@@ -81,7 +82,7 @@ def curve(scores: np.ndarray, title: str):
     """The score over the steps, of the first picture; at most 400 points."""
     places = np.unique(np.linspace(0, len(scores) - 1, min(len(scores), 400)).astype(int))
     data = pd.DataFrame({"step": places + 1, "score": scores[places, 0].astype(float)})
-    return charts.lines(data, x="step", y=["score"], x_title="step", y_title=title, height=215)
+    return plots.lines(data, x="step", y=["score"], x_title="step", y_title=title, height=215)
 
 
 def saved(net: Net, picture: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ from engine.evidence import evidence, evidence_steps, over_picture, ways
 from engine.net import softmax
 from engine.step import Step
 from engine.target import asked
-from ui import charts, controls, frame, jobs
+from ui import controls, frame, jobs
+from ui.charts import grids, marks, overlays, painting, plots
 
 VIEWS = ["one map", "top five", "several pictures", "all layers"]
 NOTES = {
@@ -142,7 +143,7 @@ def limits(found: list[np.ndarray]) -> tuple[bool, tuple[float, float]]:
     """Whether maps that share a colour scale are signed, and what it runs from and to."""
     values = np.concatenate([each.ravel() for each in found])
     signed = bool(values.min() < 0)
-    low, high = charts.limits(values, signed)
+    low, high = painting.limits(values, signed)
     return signed, (low, high) if signed else (0.0, float(values.max()) or 1.0)
 
 
@@ -184,7 +185,7 @@ def one_map(found: list[np.ndarray]) -> None:
         step = np.divide(net.input_size, values.shape)
         cell = scene.frame.box_to_picture(*step * (row, col), *step * (row + 1, col + 1))
         if not fine:
-            st.image(image.to_png(charts.enlarge(image.crop(scene.picture, *field), 200)), width=200)
+            st.image(image.to_png(marks.enlarge(image.crop(scene.picture, *field), 200)), width=200)
         st.caption(
             f"({row}, {col}) is at {values[row, col]:.3g}{'' if unit == 'no unit' else ' ' + unit}."
             + ("" if fine else f" It sees {window[2] - window[0]} × {window[3] - window[1]} of the {size} pixels.")
@@ -194,7 +195,7 @@ def one_map(found: list[np.ndarray]) -> None:
     with left:
         st.markdown("**The picture**, and the box around the evidence")
         drawn = [scene.frame.box_to_picture(*box)] if part.any() else []
-        controls.still(charts.picture(scene.picture, frame=scene.frame, boxes=drawn), alt=f"The box {box}.")
+        controls.still(overlays.picture(scene.picture, frame=scene.frame, boxes=drawn), alt=f"The box {box}.")
         st.caption(
             f"The largest part at {threshold:.0%} of the maximum or above; its box covers "
             f"{boxes.filled_box(box, whole.shape).mean():.0%} of what the network sees."
@@ -204,7 +205,7 @@ def one_map(found: list[np.ndarray]) -> None:
     with middle:
         st.markdown(f"**{method}** over the picture")
         controls.clickable(
-            charts.heatmap(
+            overlays.heatmap(
                 values,
                 title=scale,
                 signed=signed,
@@ -240,7 +241,7 @@ def one_map(found: list[np.ndarray]) -> None:
         curves = {"share": "share of the picture"}
         curves |= {"iou": "box on true box", "mask_iou": "part on true mask"} if planted else {}
         controls.clickable(
-            charts.lines(
+            plots.lines(
                 table.rename(columns=curves),
                 x="threshold",
                 y=[title for column, title in curves.items()],
@@ -281,13 +282,13 @@ def true_masks() -> dict[str, np.ndarray]:
 def side_by_side(found: list[np.ndarray], key: str, scores: list[str], choose) -> None:
     """A small map over its picture for each, in the colours of one scale; a click on one calls `choose(its place)`."""
     signed, bounds = limits(found)
-    for k, panel in enumerate(controls.panels(len(asks), charts.TILE)):
+    for k, panel in enumerate(controls.panels(len(asks), marks.TILE)):
         if k >= len(found):
-            panel.skeleton(height=charts.TILE)
+            panel.skeleton(height=marks.TILE)
             continue
         with panel:
             controls.clickable(
-                charts.tile(
+                overlays.tile(
                     found[k],
                     bounds=bounds,
                     signed=signed,
@@ -304,7 +305,7 @@ def side_by_side(found: list[np.ndarray], key: str, scores: list[str], choose) -
             )
             st.markdown(f"{titles[k]} · **{scores[k]}**")
     controls.still(
-        charts.colour_bar(bounds, title=scale, signed=signed), alt=f"From {bounds[0]:.3g} to {bounds[1]:.3g}."
+        overlays.colour_bar(bounds, title=scale, signed=signed), alt=f"From {bounds[0]:.3g} to {bounds[1]:.3g}."
     )
 
 
@@ -333,10 +334,10 @@ def all_layers(found: list[np.ndarray]) -> None:
 
         def painted(name: str) -> np.ndarray:
             signed, bounds = limits([known[name]])
-            return charts.paint(known[name], *bounds, signed)
+            return painting.paint(known[name], *bounds, signed)
 
         controls.clickable(
-            charts.sheet(
+            grids.sheet(
                 [painted(name) if name in known else empty for name in here],
                 columns=6,
                 name="layer",
@@ -358,7 +359,7 @@ def all_layers(found: list[np.ndarray]) -> None:
         if layer in known:
             signed, bounds = limits([known[layer]])
             controls.still(
-                charts.heatmap(
+                overlays.heatmap(
                     known[layer],
                     title=scale,
                     signed=signed,
@@ -371,7 +372,7 @@ def all_layers(found: list[np.ndarray]) -> None:
                 alt=f"{method} at {layer} over the picture.",
             )
         else:
-            st.skeleton(height=charts.PANEL)
+            st.skeleton(height=marks.PANEL)
     with right:
         st.markdown("**From early to late**")
         st.caption(
@@ -400,7 +401,7 @@ else:
         if st.session_state.pop("moved", False):
             st.rerun()
         if step is None:
-            st.skeleton(height=charts.PANEL + 60)
+            st.skeleton(height=marks.PANEL + 60)
         else:
             DRAW[view](step.result)
 
@@ -425,7 +426,7 @@ chosen = next(
 
 def map_png() -> bytes:
     signed, bounds = limits([found[chosen]])
-    return image.to_png(charts.enlarge(charts.paint(found[chosen], *bounds, signed), 400))
+    return image.to_png(marks.enlarge(painting.paint(found[chosen], *bounds, signed), 400))
 
 
 frame.foot(

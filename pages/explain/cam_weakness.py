@@ -16,7 +16,8 @@ from engine.grad_cam import grad_cam
 from engine.hide_and_seek import hide, hide_and_seek, hide_and_seek_steps
 from engine.net import softmax
 from engine.target import asked, class_probability, number
-from ui import charts, controls, frame, jobs
+from ui import controls, frame, jobs
+from ui.charts import marks, overlays, painting, plots
 
 scene = frame.scene()
 net = scene.net
@@ -75,7 +76,7 @@ def seen(pixels: np.ndarray) -> np.ndarray:
 
 def over_the_picture(values: np.ndarray, bounds: tuple[float, float], alt: str) -> None:
     controls.still(
-        charts.heatmap(
+        overlays.heatmap(
             values,
             title=f"Grad-CAM, {target.unit}",
             bounds=bounds,
@@ -104,14 +105,14 @@ def draw_erased(found: Erased) -> None:
         st.markdown("**The score**, as more is erased")
         data = pd.DataFrame({"rounds": np.arange(count), "score": found.scores.astype(float)})
         st.altair_chart(
-            charts.lines(
+            plots.lines(
                 data,
                 x="rounds",
                 y=["score"],
                 x_title="times erased",
                 y_title=told.unit,
                 bounds=(0.0, 1.0) if of_class else None,
-                width=charts.PANEL,
+                width=marks.PANEL,
             ),
             width="content",
             alt=f"The score falls from {said(found.scores[0])} to {said(found.scores[-1])}.",
@@ -121,15 +122,17 @@ def draw_erased(found: Erased) -> None:
         )
     st.markdown("**Round by round**: what the network saw, the map that it gave, and its score")
     for k in range(count):
-        saw, gave, score = controls.panels(3, charts.TILE)
+        saw, gave, score = controls.panels(3, marks.TILE)
         pixels = seen(found.pictures[k])
         with saw:
             controls.still(
-                charts.picture(pixels, width=charts.TILE), key=f"saw_{k}", alt=f"What the network saw in round {k + 1}."
+                overlays.picture(pixels, width=marks.TILE),
+                key=f"saw_{k}",
+                alt=f"What the network saw in round {k + 1}.",
             )
         with gave:
             controls.still(
-                charts.tile(
+                overlays.tile(
                     found.maps[k],
                     bounds=bounds,
                     over=pixels,
@@ -163,7 +166,7 @@ def draw_hidden(found: np.ndarray) -> None:
     with left:
         st.markdown("**Grad-CAM** of the whole picture")
         controls.still(
-            charts.tile(
+            overlays.tile(
                 plain,
                 bounds=(0.0, most[0]),
                 over=scene.picture,
@@ -171,7 +174,7 @@ def draw_hidden(found: np.ndarray) -> None:
                 opacity=opacity,
                 title=f"Grad-CAM, {target.unit}",
                 tip={"maximum": f"{plain.max():.3g}"},
-                width=charts.PANEL,
+                width=marks.PANEL,
             ),
             alt=f"Grad-CAM of the whole picture, with a maximum of {plain.max():.3g}.",
         )
@@ -183,7 +186,7 @@ def draw_hidden(found: np.ndarray) -> None:
     with right:
         st.markdown("**The first of the copies**")
         copy = hide(scene.pixels, blank(scene.pixels, fill), np.random.default_rng(0), cells, hidden)
-        controls.still(charts.picture(seen(copy), smooth=False), alt="The picture with random patches hidden.")
+        controls.still(overlays.picture(seen(copy), smooth=False), alt="The picture with random patches hidden.")
         st.caption(
             f"{told.title[0].upper()}{told.title[1:]}: {said(number(net, copy, frame.aim(net, where)))} of this copy, "
             f"{said(frame.ask(number, scene, where))} of the whole picture."
@@ -192,7 +195,7 @@ def draw_hidden(found: np.ndarray) -> None:
 
 def draw(step, complete: bool) -> None:
     if step is None:
-        st.skeleton(height=charts.PANEL + 120)
+        st.skeleton(height=marks.PANEL + 120)
     elif view == "erasing":
         draw_erased(step.result)
     else:
@@ -210,7 +213,7 @@ arrays = {} if found is None else vars(found) if view == "erasing" else {"map": 
 
 def map_png() -> bytes:
     values = arrays["union"] if view == "erasing" else arrays["map"]
-    return image.to_png(charts.enlarge(charts.paint(values, 0.0, float(values.max()) or 1.0, signed=False), 400))
+    return image.to_png(marks.enlarge(painting.paint(values, 0.0, float(values.max()) or 1.0, signed=False), 400))
 
 
 frame.foot(

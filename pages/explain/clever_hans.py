@@ -19,7 +19,8 @@ from engine.evidence import evidence, over_picture, ways
 from engine.net import softmax
 from engine.nets import UnknownNet
 from engine.step import Step
-from ui import charts, controls, frame, jobs
+from ui import controls, frame, jobs
+from ui.charts import network, overlays, plots
 
 HALF = 140  # pixels: two maps in one panel
 TITLES = {CHEAT: "Clever Hans", HONEST: "the honest one"}
@@ -52,7 +53,7 @@ left, *rest = controls.panels(3)
 with left:
     st.markdown("**The picture**")
     controls.still(
-        charts.picture(shown.pixels, boxes=places, smooth=False),
+        overlays.picture(shown.pixels, boxes=places, smooth=False),
         alt=f"A {thing}, with a watermark that says {mark}." if shown.cue.any() else f"A {thing} without a watermark.",
     )
 scenes, named = {}, {}
@@ -65,7 +66,7 @@ for panel, (name, net) in zip(rest, nets.items(), strict=True):
         st.markdown(f"**{TITLES[name][0].upper() + TITLES[name][1:]}** says: {net.labels[named[name]]}")
         order = (-probabilities).argsort(kind="stable")
         st.altair_chart(
-            charts.top_classes(
+            network.top_classes(
                 [net.labels[k] for k in order],
                 probabilities[order],
                 frame.scores(net, seen.pixels)[order],
@@ -92,7 +93,7 @@ for method in methods:
         refused[method] = str(error)
 signed = any(found.min() < 0 for pair in maps.values() for found in pair.values())
 controls.still(
-    charts.colour_bar((-1.0 if signed else 0.0, 1.0), title="share of the map's own strongest", signed=signed),
+    overlays.colour_bar((-1.0 if signed else 0.0, 1.0), title="share of the map's own strongest", signed=signed),
     alt="The colour scale that all of these maps share.",
 )
 for panel, method in zip(controls.panels(len(methods), 2 * HALF + 24), methods, strict=True):
@@ -106,7 +107,7 @@ for panel, method in zip(controls.panels(len(methods), 2 * HALF + 24), methods, 
             on = f"watermark {scores['cue']:.0%}, object {scores['thing']:.0%}"
             with side:
                 controls.still(
-                    charts.tile(
+                    overlays.tile(
                         found / (float(np.abs(found).max()) or 1.0),
                         bounds=(-1.0 if signed else 0.0, 1.0),
                         signed=signed,
@@ -158,7 +159,7 @@ def draw(step, complete: bool) -> None:
     found = exposure(tables)
     area = float(tables[CHEAT].area_cue.mean())
     st.altair_chart(
-        charts.dots(
+        plots.dots(
             found.rename(columns={"method": "label"}).assign(series=found.network.map(TITLES)),
             x_title="share on the watermark",
             bounds=(0.0, 1.0),

@@ -11,7 +11,8 @@ import streamlit as st
 from engine import image, nets
 from engine.compare import at, compare, compare_steps, networks_steps
 from engine.evidence import evidence, over_picture, ways
-from ui import charts, controls, frame, jobs
+from ui import controls, frame, jobs
+from ui.charts import grids, marks, overlays, painting
 
 MOST = 6
 QUICK = ["CAM", "Grad-CAM", "LayerCAM", "Gradient", "Gradient × input", "Guided backpropagation"]
@@ -109,13 +110,13 @@ def draw(step, complete: bool) -> None:
                 st.warning(refused[title], icon=":material/block:")
             elif title not in maps:
                 if job.active:
-                    st.skeleton(height=charts.PANEL + 60)
+                    st.skeleton(height=marks.PANEL + 60)
                 else:
                     st.caption("There is no map: the run ended before it.")
             else:
                 values, top = maps[title], one[title]
                 controls.still(
-                    charts.heatmap(
+                    overlays.heatmap(
                         values,
                         shown=values / top if scale == "each map" else values,
                         title="share of the map's own strongest" if scale == "each map" else "evidence, one scale",
@@ -145,7 +146,7 @@ def draw(step, complete: bool) -> None:
     row = st.container(horizontal=True, gap="medium")
     with row.container(width=350):
         controls.still(
-            charts.matrix(found, names, "rank correlation"),
+            grids.matrix(found, names, "rank correlation"),
             alt=f"The rank correlation of each pair: {'; '.join(apart)}.",
         )
     with row.container(width=380):
@@ -186,7 +187,7 @@ def maps_png() -> bytes:
     tiles = []
     for title, top in tops(result.maps).items():
         whole = over_picture(result.maps[title], net.input_size) / top
-        tiles += [charts.paint(whole, -1.0 if signed else 0.0, 1.0, signed), np.ones((len(whole), 4, 3), np.float32)]
+        tiles += [painting.paint(whole, -1.0 if signed else 0.0, 1.0, signed), np.ones((len(whole), 4, 3), np.float32)]
     return image.to_png(np.concatenate(tiles[:-1], 1))
 
 

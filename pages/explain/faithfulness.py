@@ -15,7 +15,8 @@ from engine.evidence import ways
 from engine.faithfulness import BLUR, GREY, faithfulness, faithfulness_steps, ranking, shown
 from engine.fill import blank
 from engine.trials import Trial, against, summary, trials_steps
-from ui import charts, controls, frame, jobs
+from ui import controls, frame, jobs
+from ui.charts import marks, overlays, plots
 
 # What each measure asks, what is good, and whether more is better.
 MEASURES = {
@@ -93,7 +94,7 @@ def one_picture() -> None:
         left, middle, right = controls.panels(3)
         if step is None:
             for panel in (left, middle, right) if job.active else ():
-                panel.skeleton(height=charts.PANEL + 60)
+                panel.skeleton(height=marks.PANEL + 60)
             return
         found = step.result
         curves = found.curves
@@ -102,7 +103,7 @@ def one_picture() -> None:
         with left:
             st.markdown(f"**{method}**")
             controls.still(
-                charts.heatmap(
+                overlays.heatmap(
                     found.evidence,
                     title="evidence, in the method's own unit",
                     signed=signed,
@@ -125,7 +126,7 @@ def one_picture() -> None:
             with panel:
                 st.markdown(f"**{kind.capitalize()}**: the first {percent} % {words[kind]}")
                 controls.still(
-                    charts.picture(colours(pixels), smooth=False),
+                    overlays.picture(colours(pixels), smooth=False),
                     alt=f"The picture with {percent} % of its pixels {words[kind]}, in the order of the map.",
                 )
                 value = curves[kind][at]
@@ -145,7 +146,7 @@ def one_picture() -> None:
         ]  # fmt: skip
         st.markdown("**As pixels are hidden or shown**; point at the curves to see both pictures, click to keep them")
         controls.clickable(
-            charts.lines(
+            plots.lines(
                 curves,
                 pictures=both,
                 x="fraction",
@@ -267,7 +268,7 @@ def many_pictures() -> None:
         title, caption, up = MEASURES[chosen]
         part = part.sort_values("value", ascending=not up).assign(series=title)
         st.altair_chart(
-            charts.dots(part[["label", "series", "value", "low", "high"]], x_title=f"{title}: mean, 95 % interval"),
+            plots.dots(part[["label", "series", "value", "low", "high"]], x_title=f"{title}: mean, 95 % interval"),
             alt=f"{title} by method: " + "; ".join(f"{row.label} {row.value:.3g}" for row in part.itertuples()) + ".",
         )
         pictures_done = step.result.picture.nunique()

@@ -15,7 +15,8 @@ from engine.gates import NoGate
 from engine.guided_backpropagation import gated_gradient, guided_backpropagation
 from engine.saliency import largest
 from engine.target import asked
-from ui import charts, controls, frame
+from ui import controls, frame
+from ui.charts import overlays, painting
 
 RULES = {"plain": "Gradient", "guided": "Guided backpropagation", "deconvnet": "Deconvnet"}
 GATES = {
@@ -60,14 +61,14 @@ for (rule, slope), panel in zip(slopes.items(), controls.panels(len(slopes)), st
         st.markdown(f"**{RULES[rule]}**")
         if kind == "colours":
             controls.still(
-                charts.picture(charts.around_grey(slope, tops[rule]), smooth=False),
+                overlays.picture(painting.around_grey(slope, tops[rule]), smooth=False),
                 key=f"map_{rule}",
                 alt=f"{RULES[rule]} of {target.title} as a picture: grey is zero.",
             )
             st.caption(f"Grey is zero; full colour is ±{tops[rule]:.3g} {target.unit} per unit of pixel value.")
         else:
             controls.still(
-                charts.heatmap(
+                overlays.heatmap(
                     largest(slope),
                     title=f"{target.unit} per unit of pixel value",
                     bounds=(0.0, tops[rule]),
@@ -84,7 +85,7 @@ with left:
     if where.get("row") is not None:
         field = net.layer(where["layer"]).receptive_field.window(where["row"], where["col"], net.input_size)
         boxes = [scene.frame.box_to_picture(*field)]
-    controls.still(charts.picture(scene.picture, frame=scene.frame, boxes=boxes), alt="The picture.")
+    controls.still(overlays.picture(scene.picture, frame=scene.frame, boxes=boxes), alt="The picture.")
 
 
 def said(counts: Counter) -> str:
@@ -131,8 +132,8 @@ of_largest = kind == "largest" and not refusal
 
 def map_png(rule: str) -> bytes:
     if kind == "colours":
-        return image.to_png(charts.around_grey(slopes[rule], tops[rule]))
-    return image.to_png(charts.paint(largest(slopes[rule]), 0.0, tops[rule], False))
+        return image.to_png(painting.around_grey(slopes[rule], tops[rule]))
+    return image.to_png(painting.paint(largest(slopes[rule]), 0.0, tops[rule], False))
 
 
 frame.foot(

@@ -20,7 +20,8 @@ from engine.occlusion import (
     positions,
 )
 from engine.target import asked, class_probability, number
-from ui import charts, controls, frame, jobs
+from ui import controls, frame, jobs
+from ui.charts import marks, network, overlays, painting
 
 NUMBERS = ("exact", "approximate")
 APPROXIMATE = {"field": 0.5, "drill": 0.3}  # half of each map's side at most, and three tenths of the gaps
@@ -86,11 +87,11 @@ def draw(step, complete: bool) -> None:
         if known:
             filled = coarse(values)
             controls.clickable(
-                charts.heatmap(
+                overlays.heatmap(
                     values,
                     shown=filled,
                     title=f"{target.title}, patch here",
-                    bounds=(0.0, 1.0) if scale == "0 to 1" else charts.limits(values, signed=False),
+                    bounds=(0.0, 1.0) if scale == "0 to 1" else painting.limits(values, signed=False),
                     over=scene.picture,
                     frame=scene.frame,
                     opacity=opacity,
@@ -105,7 +106,7 @@ def draw(step, complete: bool) -> None:
                 key="occlusion_map",
             )
         else:
-            st.skeleton(height=charts.PANEL + 60)
+            st.skeleton(height=marks.PANEL + 60)
     if not known:
         return
     hidden = occlude(scene.pixels, rows[row], cols[col], patch=patch, fill=fill)
@@ -116,14 +117,14 @@ def draw(step, complete: bool) -> None:
             else "**Hidden**"
         )
         grey = hidden if hidden.shape[2] == 3 else hidden.repeat(3, 2)
-        controls.still(charts.picture(grey, boxes=[box], smooth=False), alt="The picture with the patch in place.")
+        controls.still(overlays.picture(grey, boxes=[box], smooth=False), alt="The picture with the patch in place.")
     with right:
         logits = frame.scores(net, hidden)
         after = softmax(logits[None])[0]
         top = (-after).argsort()[:5]
         names = frame.class_names(net)
         st.altair_chart(
-            charts.top_classes([names[k] for k in top], after[top], logits[top], scene.class_name),
+            network.top_classes([names[k] for k in top], after[top], logits[top], scene.class_name),
             alt=f"With the patch in place the likeliest class is {names[top[0]]}.",
         )
         if not np.isnan(values[row, col]):
@@ -169,7 +170,8 @@ with st.container(horizontal=True, gap="medium"):
 
 def map_png() -> bytes:
     values = job.step.result
-    return image.to_png(charts.enlarge(charts.paint(values, *charts.limits(values, signed=False), signed=False), 400))
+    painted = painting.paint(values, *painting.limits(values, signed=False), signed=False)
+    return image.to_png(marks.enlarge(painted, 400))
 
 
 frame.foot(

@@ -10,7 +10,8 @@ import streamlit as st
 from engine import image
 from engine.rise import FILLS, rise, rise_steps
 from engine.target import asked, class_probability
-from ui import charts, controls, frame, jobs
+from ui import controls, frame, jobs
+from ui.charts import marks, overlays, painting
 
 scene = frame.scene()
 net = scene.net
@@ -49,17 +50,17 @@ def draw(step, complete: bool) -> None:
     left, middle, right = controls.panels(3)
     with left:
         st.markdown("**The picture**")
-        controls.still(charts.picture(scene.picture, frame=scene.frame), alt="The picture.")
+        controls.still(overlays.picture(scene.picture, frame=scene.frame), alt="The picture.")
     if step is None:
         with middle:
-            st.skeleton(height=charts.PANEL + 60)
+            st.skeleton(height=marks.PANEL + 60)
         return
     found = step.result
-    bounds = charts.limits(found.map, signed=True)
+    bounds = painting.limits(found.map, signed=True)
     with middle:
         st.markdown("**More where it shows**")
         controls.still(
-            charts.heatmap(
+            overlays.heatmap(
                 found.map,
                 title=f"{target.unit}, less its mean over all masks",
                 signed=True,
@@ -74,7 +75,7 @@ def draw(step, complete: bool) -> None:
     with right:
         st.markdown("**How sure that is**")
         controls.still(
-            charts.heatmap(
+            overlays.heatmap(
                 found.error,
                 title="standard error of the map",
                 bounds=(0.0, bounds[1]),
@@ -100,7 +101,7 @@ with st.container(horizontal=True, gap="medium"):
 
 def map_png() -> bytes:
     values = job.step.result.map
-    return image.to_png(charts.paint(values, *charts.limits(values, signed=True), signed=True))
+    return image.to_png(painting.paint(values, *painting.limits(values, signed=True), signed=True))
 
 
 frame.foot(

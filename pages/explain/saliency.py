@@ -15,7 +15,8 @@ from engine.integrated_gradients import integrated_gradients, integrated_gradien
 from engine.saliency import gradient, saliency, signed_saliency
 from engine.smooth_grad import smooth_grad, smooth_grad_steps
 from engine.target import asked
-from ui import charts, controls, frame, jobs
+from ui import controls, frame, jobs
+from ui.charts import marks, overlays, painting
 
 # What is computed, step by step where it takes long, what it is called, and whether its maps have a sign.
 KINDS = {
@@ -84,11 +85,11 @@ def draw(result, complete: bool = True) -> None:
     left, middle, right = controls.panels(3)
     with left:
         st.markdown("**The picture**")
-        controls.still(charts.picture(scene.picture, frame=scene.frame, boxes=boxes), alt="The picture.")
+        controls.still(overlays.picture(scene.picture, frame=scene.frame, boxes=boxes), alt="The picture.")
     with middle:
         st.markdown(f"**{name}** of {target.title}")
         if result is None:
-            st.skeleton(height=charts.PANEL + 60)
+            st.skeleton(height=marks.PANEL + 60)
             return
     values = result.map if kind == "Integrated Gradients" else result
     top = limit(values)
@@ -96,7 +97,7 @@ def draw(result, complete: bool = True) -> None:
     if kind == "colours":
         with middle:
             controls.still(
-                charts.picture(charts.around_grey(values, top), smooth=False),
+                overlays.picture(painting.around_grey(values, top), smooth=False),
                 alt="The gradient at every pixel as a picture: grey is zero.",
             )
         with right:
@@ -114,11 +115,11 @@ def draw(result, complete: bool = True) -> None:
                 st.markdown("White is where a brighter pixel would raise the score, black where a darker one would.")
     else:
         with middle:
-            controls.still(charts.heatmap(values, **look), alt=f"{name} at every pixel.")
+            controls.still(overlays.heatmap(values, **look), alt=f"{name} at every pixel.")
         with right:
             st.markdown("**Over the picture**")
             over = {"over": scene.picture, "frame": scene.frame, "opacity": 0.7}
-            controls.still(charts.heatmap(values, **look, **over), key="over", alt=f"{name} over the picture.")
+            controls.still(overlays.heatmap(values, **look, **over), key="over", alt=f"{name} over the picture.")
     if not np.any(values):
         st.caption("Zero everywhere: this unit is off, and no small change switches it on.")
     share = float((np.abs(values) > top).mean())
@@ -169,8 +170,8 @@ def map_png() -> bytes:
     (values, *_) = arrays().values()
     top = limit(values)
     if kind == "colours":
-        return image.to_png(charts.around_grey(values, top))
-    return image.to_png(charts.paint(values, -top if has_sign else 0.0, top, has_sign))
+        return image.to_png(painting.around_grey(values, top))
+    return image.to_png(painting.paint(values, -top if has_sign else 0.0, top, has_sign))
 
 
 OF_GRADIENT = """

@@ -14,7 +14,8 @@ import streamlit as st
 from engine import gates, image
 from engine.evidence import way, ways
 from engine.sanity import learned, sanity, sanity_steps
-from ui import charts, controls, frame, jobs
+from ui import controls, frame, jobs
+from ui.charts import overlays, plots
 
 SIDE = 108  # pixels of a map: seven abreast on a screen of 1280, three on a phone
 STAYS = 0.5  # the rank correlation with half of the layers random from which on the page says that the map stays
@@ -65,7 +66,7 @@ def draw(method: str, step, complete: bool) -> None:
             state = f"{count} of {layers} random" if count else "as it was trained"
             tip = {"state": state, "down to": layer, "rank correlation": round(float(correlation), 3)}
             controls.still(
-                charts.tile(
+                overlays.tile(
                     values,
                     bounds=(-top if signed else 0.0, top),
                     signed=signed,
@@ -123,7 +124,7 @@ with overview:
             curves = [f.table.set_index("randomised")[column].rename(method) for method, f in found.items()]
             data = pd.concat(curves, axis=1).reset_index()
             st.altair_chart(
-                charts.lines(
+                plots.lines(
                     data,
                     x="randomised",
                     y=list(found),

@@ -12,7 +12,8 @@ from engine import image
 from engine.evidence import way, ways
 from engine.segmentation import BACKGROUND, FOREGROUND, segmentation
 from engine.target import asked
-from ui import charts, controls, frame
+from ui import controls, frame
+from ui.charts import marks, overlays, painting
 
 BLUE = "#2759a5"
 
@@ -56,16 +57,16 @@ with left:
     st.markdown(f"**Evidence** for {target.title}")
     signed = bool(found.evidence.min() < 0)
     controls.still(
-        charts.heatmap(
+        overlays.heatmap(
             found.evidence, title=f"{method}, smoothed" if smooth else method, signed=signed, value_name="evidence"
         ),
         alt=f"{method} at every pixel, smoothed.",
     )
 with middle:
     st.markdown("**Seeds**")
-    tints = {charts.ACCENT: found.seeds == FOREGROUND, BLUE: found.seeds == BACKGROUND}
+    tints = {marks.ACCENT: found.seeds == FOREGROUND, BLUE: found.seeds == BACKGROUND}
     controls.still(
-        charts.picture(charts.tinted(scene.shown, tints), smooth=False),
+        overlays.picture(painting.tinted(scene.shown, tints), smooth=False),
         key="seeds",
         alt="The seeds over the picture: orange is surely the thing, blue surely not.",
     )
@@ -76,7 +77,7 @@ with middle:
 with right:
     st.markdown("**Cut out**")
     controls.still(
-        charts.picture(charts.on_checks(found.cut_out), smooth=False),
+        overlays.picture(painting.on_checks(found.cut_out), smooth=False),
         key="cut_out",
         alt="What was cut out, on a checkerboard.",
     )
@@ -88,7 +89,7 @@ left, right = controls.panel_and_rest()
 with left:
     st.markdown("**Where the line runs**")
     controls.still(
-        charts.picture(charts.outlined(scene.shown, found.mask), smooth=False),
+        overlays.picture(painting.outlined(scene.shown, found.mask), smooth=False),
         key="outline",
         alt="The picture with the outline of what was cut out; the rest is darker.",
     )

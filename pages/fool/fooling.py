@@ -11,7 +11,8 @@ import streamlit as st
 from engine import image
 from engine.adversarial import eight_bit
 from engine.fooling import Fooled, fooling, fooling_steps
-from ui import charts, controls, fooled, frame, jobs, studio
+from ui import controls, fooled, frame, jobs, studio
+from ui.charts import plots
 
 scene = frame.scene()
 net, k = scene.net, scene.class_index
@@ -44,7 +45,7 @@ def path(found: Fooled):
     order = [k, wanted, *(-found.path.max(0)).argsort(kind="stable").tolist()]
     five = list(dict.fromkeys(order))[:5]
     rows = pd.DataFrame({names[j]: found.path[:, j].astype(float) for j in five})
-    return charts.lines(
+    return plots.lines(
         rows.assign(step=np.arange(len(rows))),
         x="step",
         y=[names[j] for j in five],

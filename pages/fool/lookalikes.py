@@ -11,7 +11,8 @@ from engine import image, samples
 from engine.adversarial import eight_bit
 from engine.lookalikes import CUTS, cut_out, loaded, lookalikes, lookalikes_steps, pasted, places, summed
 from engine.net import softmax
-from ui import charts, controls, fooled, frame, jobs
+from ui import controls, fooled, frame, jobs
+from ui.charts import marks, network, overlays, painting
 
 SEVERAL = 7  # classes that have a colour of their own on the map; what else there is shares one
 REST = "other classes"
@@ -74,7 +75,7 @@ def coloured(found: np.ndarray, before: int) -> tuple[np.ndarray, dict[str, str]
     shown = order if len(order) <= SEVERAL + 1 else order[:SEVERAL]
     words = {before: names[before], **{j: names[j] for j in shown}}
     kinds = np.array([["" if j < 0 else words.get(int(j), REST) for j in line] for line in found], object)
-    colours = dict(zip(words.values(), [charts.OTHERS, *charts.kinds(len(shown))], strict=True))
+    colours = dict(zip(words.values(), [marks.MUTED, *painting.kinds(len(shown))], strict=True))
     return kinds, colours | {REST: "#343a40"}
 
 
@@ -127,7 +128,7 @@ def draw(step, complete: bool) -> None:
             st.rerun()  # a click on a map, which what is below follows, too
     if found is None:
         for each in (left, middle, right):
-            each.skeleton(height=charts.PANEL + 30)
+            each.skeleton(height=marks.PANEL + 30)
         return
     row, col = at or np.unravel_index(np.nanargmin(found.map), found.map.shape)
     top = max(found.baseline, float(np.nanmax(found.map)))
@@ -136,7 +137,7 @@ def draw(step, complete: bool) -> None:
     with left:
         st.markdown(f"**How likely “{names[k]}” is**, with its middle here")
         controls.clickable(
-            charts.heatmap(
+            overlays.heatmap(
                 found.map,
                 title=f"probability of “{names[k]}”; {found.baseline:.1%} without",
                 bounds=(0.0, top),
@@ -160,7 +161,7 @@ def draw(step, complete: bool) -> None:
             around = [middle + way * max(height, width) / 40 for way in (-1, 1) for middle in evidence]
             marked = [scene.frame.box_to_picture(*around)]
         controls.clickable(
-            charts.zones(
+            overlays.zones(
                 kinds,
                 colours,
                 over=scene.picture,
@@ -184,10 +185,10 @@ def draw(step, complete: bool) -> None:
         five = (-said).argsort(kind="stable")[:5]
         drawn = pixels if pixels.shape[2] == 3 else pixels.repeat(3, 2)
         controls.still(
-            charts.picture(drawn, smooth=False, width=200), alt=f"The picture with the other at ({row}, {col})."
+            overlays.picture(drawn, smooth=False, width=200), alt=f"The picture with the other at ({row}, {col})."
         )
         st.altair_chart(
-            charts.top_classes([names[j] for j in five], said[five], logits[five], names[k]),
+            network.top_classes([names[j] for j in five], said[five], logits[five], names[k]),
             alt=f"With the other at ({row}, {col}) the likeliest class is {names[five[0]]}.",
         )
 
@@ -206,7 +207,7 @@ if job.step is not None:
     found = job.step.result
 
     def map_png() -> bytes:
-        return image.to_png(charts.enlarge(charts.paint(found.map, 0.0, np.nanmax(found.map), signed=False), 400))
+        return image.to_png(marks.enlarge(painting.paint(found.map, 0.0, np.nanmax(found.map), signed=False), 400))
 
     arrays = {key: value for key, value in vars(found).items() if isinstance(value, np.ndarray)}
     downloads = [

@@ -17,13 +17,14 @@ from engine.dataset import BadDataset, Dataset
 from engine.examples import Examples, examples
 from engine.net import Net, softmax
 from engine.one_pixel import FewPixels, named, one_pixel, one_pixel_steps, rate, success_steps
-from ui import charts, controls, fooled, frame, jobs, lens, studio
+from ui import controls, fooled, frame, jobs, lens, studio
+from ui.charts import marks, overlays, plots
 
 NEAR = 5  # pixels around the first one that are shown large, to each side
 LISTED = 6  # changed pixels whose colours are written out
 PICTURES = 10  # of a data set, until another number is chosen
 ALONE = 2e7  # pixels looked at, in all, up to which the data set is attacked without being asked to: seconds
-KINDS = {"fooled": charts.ACCENT, "not fooled": "#31688e"}
+KINDS = {"fooled": marks.ACCENT, "not fooled": marks.PLAIN}
 KNOWN = {
     "name": "",
     "place": " Labels and classes have other names here, and are matched by their numbers.",
@@ -79,7 +80,7 @@ def marked(found: FewPixels) -> None:
         for i, j in found.places.tolist()
     ]
     told = "The picture, with a box around each pixel that was changed."
-    controls.still(charts.picture(coloured(found.pixels), boxes=boxes, smooth=False), told, key="marked")
+    controls.still(overlays.picture(coloured(found.pixels), boxes=boxes, smooth=False), told, key="marked")
 
 
 def near(found: FewPixels) -> None:
@@ -93,7 +94,7 @@ def near(found: FewPixels) -> None:
             with st.container(width=148):
                 st.caption(title)
                 box = (i - top, j - left, i - top + 1, j - left + 1)
-                drawn = charts.picture(coloured(pixels[part]), boxes=[box], smooth=False, width=140)
+                drawn = overlays.picture(coloured(pixels[part]), boxes=[box], smooth=False, width=140)
                 controls.still(drawn, f"{title}: around row {i}, column {j}.", key=f"near_{title}")
     lines = [
         f"Row {i}, column {j}: {said(original[i, j])} became {said(found.pixels[i, j])}."
@@ -114,7 +115,7 @@ def converged(found: FewPixels) -> None:
     """The probability over the generations, from the picture as it was."""
     path = np.concatenate([[before[asked]], found.path]).astype(float)
     room = max(0.01, 0.1 * float(np.ptp(path)))
-    curve = charts.lines(
+    curve = plots.lines(
         pd.DataFrame({"generation": np.arange(len(path)), "best": path}),
         x="generation",
         y=["best"],
@@ -133,7 +134,7 @@ def draw(step, complete: bool) -> None:
         which = "pixel that was changed" if count == 1 else "pixels that were changed"
         st.markdown(f"**The picture{'' if complete else ' so far'}**, and the {which}")
         if found is None:
-            st.skeleton(height=charts.PANEL)
+            st.skeleton(height=marks.PANEL)
         else:
             marked(found)
     with middle:
@@ -195,7 +196,7 @@ def often(done: pd.DataFrame, total: int) -> None:
         spots = pd.DataFrame({"picture": tried.picture, "x": tried.col + 0.5, "y": tried["row"] + 0.5})
         spots = spots.assign(place=[f"row {i}, column {j}" for i, j in zip(tried["row"], tried.col, strict=True)])
         spots = spots.assign(kind=np.where(tried.fooled, *KINDS), was=tried.label, now=tried.taken_for_label)
-        chart = charts.places(spots, net.input_size, tips=["picture", "place", "was", "now"], colours=KINDS)
+        chart = overlays.places(spots, net.input_size, tips=["picture", "place", "was", "now"], colours=KINDS)
         st.altair_chart(chart, width="content", key="places", alt=told + ".")
     with rest:
         st.markdown("**Picture by picture**")

@@ -27,7 +27,8 @@ from engine.adversarial_patch import (
 from engine.dataset import Dataset
 from engine.lookalikes import Pasted, lookalikes_steps
 from engine.net import Net, softmax
-from ui import charts, controls, fooled, frame, jobs, lens, studio
+from ui import controls, fooled, frame, jobs, lens, studio
+from ui.charts import marks, network, overlays, painting, plots
 
 SMALL, WIDE = 64, (0.5, 0.7)  # on so few pixels a patch of a third of the picture has no room for a pattern
 GRID = 16  # places along the longer side at which the patch is tried
@@ -118,7 +119,7 @@ def likeliest(title: str, logits: np.ndarray) -> None:
     said = softmax(logits[None])[0]
     top = (-said).argsort(kind="stable")[:5]
     st.markdown(f"**{title}**")
-    chart = charts.top_classes([names[j] for j in top], said[top], logits[top], names[wanted])
+    chart = network.top_classes([names[j] for j in top], said[top], logits[top], names[wanted])
     st.altair_chart(chart, alt=f"{title}: the likeliest class is {names[top[0]]}.")
 
 
@@ -133,7 +134,7 @@ def draw(step, complete: bool) -> None:
             st.skeleton(height=180)
             st.skeleton(height=215)
         else:
-            st.image(image.to_png(charts.on_checks(cut_out(patch))), width=180)
+            st.image(image.to_png(painting.on_checks(cut_out(patch))), width=180)
             curve = studio.curve(step.result.scores.mean(1, keepdims=True), "mean log-probability")
             st.altair_chart(
                 curve, width="stretch", key="curve", alt="The pictures' mean log-probability over the steps."
@@ -143,7 +144,7 @@ def draw(step, complete: bool) -> None:
         pixels = original if patch is None else with_patch(scene.pixels, patch, place)
         shown = pixels if pixels.shape[2] == 3 else pixels.repeat(3, 2)
         controls.clickable(
-            charts.picture(shown, smooth=False, places=PLACES, name="spot"),
+            overlays.picture(shown, smooth=False, places=PLACES, name="spot"),
             "spot",
             put,
             f"The picture with the patch at row {row}, column {col}; a click moves it.",
@@ -178,9 +179,9 @@ def everywhere(patch: np.ndarray) -> jobs.Job:
                 st.markdown(title)
                 if step is None:
                     if at_each.active:
-                        st.skeleton(height=charts.PANEL + 60)
+                        st.skeleton(height=marks.PANEL + 60)
                     continue
-                chart = charts.heatmap(
+                chart = overlays.heatmap(
                     getattr(step.result, part),
                     title=f"probability of “{names[wanted]}”",
                     bounds=(0.0, 1.0),
@@ -235,7 +236,7 @@ if job.step is not None and not job.active:
         with left:
             dots = rows.rename(columns={"with": "label", "share": "value"}).assign(series="share")
             title = f"share of {rows.of[0]} pictures taken for “{names[wanted]}”, 95 % interval"
-            st.altair_chart(charts.dots(dots, x_title=title, bounds=(0.0, 1.0)), alt=title, key="rates")
+            st.altair_chart(plots.dots(dots, x_title=title, bounds=(0.0, 1.0)), alt=title, key="rates")
         with right:
             best, mixed, bare = rows.itertuples(index=False)
             st.markdown(

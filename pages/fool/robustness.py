@@ -17,7 +17,8 @@ from engine.metadata import BadMetadata
 from engine.net import BadNetwork, Net
 from engine.robustness import METHODS, curves_steps, sizes
 from engine.saliency import signed_saliency
-from ui import charts, controls, fooled, frame, jobs, lens
+from ui import controls, fooled, frame, jobs, lens
+from ui.charts import marks, overlays, plots
 
 MOST = 2  # networks that are compared with the sidebar's: as many as stay open at a time
 FULL = 99.5  # percentile of a map that has the full colour
@@ -146,7 +147,7 @@ def draw(step, complete: bool) -> None:
         else:
             hits = table.right.astype(str) + " of " + table["count"].astype(str)
             curve = [titles[pair] for pair in zip(table["net"], table["attack"], strict=True)]
-            chart = charts.shares(
+            chart = plots.shares(
                 table.assign(curve=curve, group=table["net"], x=table.epsilon * UNIT, share=table.accuracy, told=hits),
                 list(titles.values()),
                 x_title="epsilon, of 255" if norm == "L∞" else "epsilon: length of the change, in pixel values",
@@ -190,7 +191,7 @@ def maps() -> None:
         place = int(dataset.classes([label], each.labels)[0])
         values = frame.cached(signed_saliency)(each, pixels, place)
         top = float(np.percentile(np.abs(values), FULL)) or 1.0
-        chart = charts.tile(
+        chart = overlays.tile(
             values / top,
             bounds=(-1.0, 1.0),
             signed=True,
@@ -198,16 +199,16 @@ def maps() -> None:
             frame=part,
             opacity=1.0,
             tip={"network": each.name, "full colour": f"{top:.3g} logits per unit of pixel value"},
-            width=charts.PANEL - 60,
+            width=marks.PANEL - 60,
         )
-        with row.container(width=charts.PANEL - 56):
+        with row.container(width=marks.PANEL - 56):
             st.markdown(f"**{each.name}**")
             controls.still(chart, key=f"map_{each.name}", alt=f"The gradient of {each.name} at every pixel.")
             st.caption(f"Full colour: {top:.3g} logits per unit of pixel value.")
-    with row.container(width=charts.PANEL):
+    with row.container(width=marks.PANEL):
         st.markdown("**How to read it**")
         title = "share of the map's own full colour"
-        controls.still(charts.colour_bar((-1.0, 1.0), title=title, signed=True), alt="The colours, from −1 to 1.")
+        controls.still(overlays.colour_bar((-1.0, 1.0), title=title, signed=True), alt="The colours, from −1 to 1.")
         st.markdown(
             "Red is where a brighter pixel raises the score of the class, blue where it lowers it. In a network that "
             "was trained on attacked pictures such a map follows the strokes and outlines; in one that was not, it "

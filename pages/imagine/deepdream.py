@@ -9,7 +9,8 @@ import streamlit as st
 from engine import image, samples
 from engine.deepdream import THINNEST, deepdream, deepdream_steps
 from engine.trunk import middle
-from ui import charts, controls, frame, studio
+from ui import controls, frame, studio
+from ui.charts import marks
 
 ALL, ONE, GUIDE = "all of the layer", "one channel", "what a guide shows"
 WHOLE, VIEW = "the whole picture", "what the network sees"
@@ -98,7 +99,7 @@ job = studio.make(
     (image.digest(picture), None if guide is None else image.digest(guide), *knobs.values()),
     lambda resume: deepdream_steps(net, picture, guide=guide, resume=resume, **knobs),
     score="activation²" if what == ALL else "activation" if what == ONE else "likeness to the guide",
-    width=2 * charts.PANEL,
+    width=2 * marks.PANEL,
 )
 st.caption(
     "The score falls back where a larger size begins: there the picture has details that have not been dreamt on yet."

@@ -13,7 +13,8 @@ from engine import image
 from engine.image import NotAPicture
 from engine.maximize import PRESETS
 from engine.target import class_score
-from ui import charts, controls, frame, studio
+from ui import controls, frame, studio
+from ui.charts import plots
 
 MOST = 60  # uploads
 
@@ -66,7 +67,7 @@ def beside(found: engine.Facets, complete: bool) -> None:
     place, group = found.groups.place, found.groups.group
     data = pd.DataFrame({"x": place[:, 0], "y": place[:, 1], "group": [f"{k + 1}" for k in group]})
     st.altair_chart(
-        charts.groups(data), width="stretch", key="facet_groups", alt=f"{len(group)} pictures in {count} groups."
+        plots.groups(data), width="stretch", key="facet_groups", alt=f"{len(group)} pictures in {count} groups."
     )
 
 

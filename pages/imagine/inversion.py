@@ -12,7 +12,8 @@ import streamlit as st
 from engine import command, image
 from engine.inversion import CANVASES, MOVES, error, inversion, inversion_steps, inversion_strip, inversion_strip_steps
 from engine.trunk import middle, spaced
-from ui import charts, controls, frame, jobs, studio
+from ui import controls, frame, jobs, studio
+from ui.charts import plots
 
 STRIP, ONE = "layers, early to late", "one layer"
 SMALL = 200  # pixels that a picture of the strip is wide
@@ -104,7 +105,7 @@ def strip() -> None:
                     st.caption(f"relative feature error {found.errors[place]:.3f}")
         if found is not None:
             data = pd.DataFrame({"layer": np.arange(1, len(found.errors) + 1), "error": found.errors})
-            chart = charts.lines(
+            chart = plots.lines(
                 data,
                 x="layer",
                 y=["error"],

@@ -21,7 +21,8 @@ from engine.maximize import (
 )
 from engine.target import asked, class_score
 from engine.top_patches import Patches, cut_out
-from ui import charts, controls, frame, jobs, lens, studio
+from ui import controls, frame, jobs, lens, studio
+from ui.charts import grids, marks
 
 CHANNELS, ABREAST = 24, 8  # of a layer's grid, at a time and in one panel
 BELOW = 3  # patches of the data set below each of its pictures, where there is an index
@@ -120,7 +121,7 @@ def real_ones() -> None:
     rows, index = found.table, lens.existing(net, layer)
     st.markdown(f"**What excites it most in {index.data_name}**, of {index.done:,} pictures")
     controls.still(
-        charts.patches(
+        grids.patches(
             tiles(found),
             written=[f"{value:.3g}" for value in rows.value],
             captions={"activation": rows.value.round(4), "picture": rows["where"], "label": rows.label},
@@ -141,7 +142,7 @@ def top_patches(layer: str, channel: int, channels: int, count: int) -> Patches 
         return None
     cut = st.cache_data(cut_out, hash_funcs=lens.HASHES, max_entries=16, show_spinner=False)
     try:
-        return cut(net, index, layer, channel=channel, channels=channels, count=count, side=2 * charts.PANEL // 3)
+        return cut(net, index, layer, channel=channel, channels=channels, count=count, side=2 * marks.PANEL // 3)
     except (ValueError, OSError):  # a picture of the set is not there any more: this page goes on without
         return None
 
@@ -196,7 +197,7 @@ def all_channels() -> None:
                 sheet(part, made[part.start - page.start : part.stop - page.start], complete)
 
     def sheet(part: range, made: list[np.ndarray], complete: bool) -> None:
-        chart = charts.sheet(made, columns=2, name="channel", captions={"channel": list(part)})
+        chart = grids.sheet(made, columns=2, name="channel", captions={"channel": list(part)})
         if not complete:
             controls.still(chart, alt="The pictures so far.")
             return
@@ -231,7 +232,7 @@ def all_channels() -> None:
 
 def with_patches(made: np.ndarray, real: list[np.ndarray]) -> np.ndarray:
     """(h, w, 3): a made picture, and below it a strip of patches, on the screen's scale of a tile."""
-    width = (charts.PANEL - 2) // 2
+    width = (marks.PANEL - 2) // 2
     side = width // BELOW
     tall = max(1, round(width * made.shape[0] / made.shape[1]))
     low = max(1, round(side * real[0].shape[0] / real[0].shape[1]))

@@ -13,7 +13,8 @@ from engine.decoder import NoDecoder, decoded, decoder_for
 from engine.maximize import NUMBERS
 from engine.maximize_code import STARTS, maximize_code, maximize_code_steps
 from engine.target import asked, class_score
-from ui import charts, controls, frame, studio
+from ui import controls, frame, studio
+from ui.charts import marks
 
 CLIMB, BACK = "a picture that excites", "your picture, drawn again"
 
@@ -93,7 +94,7 @@ def back() -> None:
     }
     row, names = st.container(horizontal=True, gap="small"), frame.class_names(net)
     for title, (pixels, told) in titles.items():
-        with row.container(width=charts.PANEL + 4):
+        with row.container(width=marks.PANEL + 4):
             st.markdown(f"**{title}**")
             studio.still(pixels)
             probabilities = studio.saved(net, pixels)

@@ -10,7 +10,8 @@ import streamlit as st
 
 from engine import image, samples
 from engine.activations import activation_maps, statistics, unit_window
-from ui import charts, controls, frame
+from ui import controls, frame
+from ui.charts import grids, marks, overlays, painting
 
 scene = frame.scene()
 net = scene.net
@@ -40,9 +41,9 @@ arranged = (
     if by == "channel"
     else table.sort_values(by, ascending=False, kind="stable").channel.to_numpy()
 )
-whole = charts.limits(maps, signed)
+whole = painting.limits(maps, signed)
 chosen_map = maps[channel]
-bounds = whole if per == "whole layer" else charts.limits(chosen_map, signed)
+bounds = whole if per == "whole layer" else painting.limits(chosen_map, signed)
 if not signed:
     bounds = (0.0, bounds[1] if chosen_map.max() > 0 or per == "whole layer" else 1.0)
 
@@ -54,11 +55,11 @@ with left:
     shown = arranged[places.start : places.stop]
 
     def tile(k: int) -> np.ndarray:
-        low, high = whole if per == "whole layer" else charts.limits(maps[k], signed)
-        return charts.paint(maps[k], low if signed else 0.0, high, signed)
+        low, high = whole if per == "whole layer" else painting.limits(maps[k], signed)
+        return painting.paint(maps[k], low if signed else 0.0, high, signed)
 
     controls.clickable(
-        charts.sheet(
+        grids.sheet(
             [tile(k) for k in shown],
             columns=8,
             name="unit",
@@ -68,7 +69,7 @@ with left:
                 "maximum": table.maximum[shown].round(3),
                 "on": [f"{v:.0%}" for v in table.on[shown]],
             },
-            scale=charts.colour_scale(*whole, "activation, whole layer", signed) if per == "whole layer" else None,
+            scale=painting.colour_scale(*whole, "activation, whole layer", signed) if per == "whole layer" else None,
         ),
         "unit",
         lambda point: st.session_state.update(unit=int(shown[point["tile"]]), at=""),
@@ -85,7 +86,7 @@ with middle:
     st.markdown(f"**Channel {channel}**, over the picture")
     window = unit_window(net, name, row, col)
     controls.clickable(
-        charts.heatmap(
+        overlays.heatmap(
             chosen_map,
             title="activation",
             signed=signed,
@@ -104,7 +105,7 @@ with middle:
     )
 with right:
     box = scene.frame.box_to_picture(*window)
-    st.image(image.to_png(charts.enlarge(image.crop(scene.picture, *box), 200)), width=200)
+    st.image(image.to_png(marks.enlarge(image.crop(scene.picture, *box), 200)), width=200)
     st.caption(
         f"Unit ({row}, {col}) of channel {channel} is at {chosen_map[row, col]:.3f}. It sees {window[2] - window[0]} × "
         f"{window[3] - window[1]} pixels of the network's {net.input_size[0]} × {net.input_size[1]}."
@@ -147,7 +148,7 @@ if second != "none":
         with panel:
             st.markdown(f"{title}: maximum {values.max():.3f}")
             controls.still(
-                charts.heatmap(
+                overlays.heatmap(
                     values,
                     title="activation",
                     signed=signed,
@@ -170,7 +171,7 @@ frame.foot(
         (
             "This map (PNG)",
             f"channel_{channel}.png",
-            image.to_png(charts.enlarge(charts.paint(chosen_map, *bounds, signed), 300)),
+            image.to_png(marks.enlarge(painting.paint(chosen_map, *bounds, signed), 300)),
             "image/png",
         ),
         ("All maps (NPZ)", "activations.npz", frame.npz(activations=maps), "application/octet-stream"),

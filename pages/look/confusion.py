@@ -12,7 +12,8 @@ import streamlit as st
 from engine import confusion, neighbours
 from engine.index import Index
 from engine.net import Net
-from ui import charts, controls, frame, gallery, lens
+from ui import controls, frame, gallery, lens
+from ui.charts import grids, marks, plots
 
 MOST = 24  # rows, and columns, of the matrix that are drawn
 PAGE = 9  # pictures of a cell at once
@@ -106,7 +107,7 @@ def choose(point: dict) -> None:
 
 
 row = st.container(horizontal=True, gap="medium")
-wide, narrow = row.container(width=min(660, 170 + 44 * max(len(titles), 8))), row.container(width=charts.PANEL + 4)
+wide, narrow = row.container(width=min(660, 170 + 44 * max(len(titles), 8))), row.container(width=marks.PANEL + 4)
 with narrow:
     st.markdown("**The pictures of a cell**")
     with st.container(horizontal=True, gap="small"):
@@ -118,7 +119,7 @@ with narrow:
 with wide:
     st.markdown("**What they are** (rows), and **what they are taken for** (columns)")
     controls.clickable(
-        charts.confusion(
+        grids.confusion(
             counts,
             names,
             titles,
@@ -226,7 +227,7 @@ if judged:
     left, right_side = st.columns(2, gap="medium")
     with left:
         st.altair_chart(
-            charts.dots(pd.concat([recall, precision]), x_title="share, with its 95 % interval", bounds=(0.0, 1.0)),
+            plots.dots(pd.concat([recall, precision]), x_title="share, with its 95 % interval", bounds=(0.0, 1.0)),
             width="stretch",
             key="per_class",
             alt="For each class the share of its pictures that are taken for it, and of those taken for it that are.",

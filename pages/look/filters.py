@@ -10,7 +10,8 @@ import streamlit as st
 
 from engine import image
 from engine.filters import convolutions, filters, order
-from ui import charts, controls, frame
+from ui import controls, frame
+from ui.charts import grids, network, painting
 
 scene = frame.scene()
 net = scene.net
@@ -64,7 +65,7 @@ with left:
     if found.bias is not None:
         captions["bias"] = np.round(found.bias[shown], 4)
     controls.clickable(
-        charts.sheet(
+        grids.sheet(
             [tile(k) for k in shown],
             captions=captions,
             columns=8 if rgb or weights.shape[1] * weights.shape[2] < 100 else 4,
@@ -83,8 +84,8 @@ with right:
     st.markdown(f"**Filter {unit}**, input channel by input channel")
     inputs = controls.grid_page(len(kernels), 64, "kernels_page")
     controls.still(
-        charts.sheet(
-            [charts.paint(kernels[i], -limit, limit, signed=True) for i in inputs],
+        grids.sheet(
+            [painting.paint(kernels[i], -limit, limit, signed=True) for i in inputs],
             captions={
                 "input": [("red", "green", "blue")[i] if rgb else i for i in inputs],
                 "smallest": [round(float(kernels[i].min()), 4) for i in inputs],
@@ -93,13 +94,13 @@ with right:
             columns=3 if rgb else 8,
             name="kernel",
             gap=4,
-            scale=charts.colour_scale(-limit, limit, "weight", signed=True),
+            scale=painting.colour_scale(-limit, limit, "weight", signed=True),
         ),
         alt=f"The kernels of filter {unit} for each input channel, red positive and blue negative.",
     )
     if found.bias is not None:
         st.markdown("**Bias** of each filter: what it answers where its input is all zeros")
-        st.altair_chart(charts.bars(found.bias, x="filter", y="bias", chosen=unit), alt="The bias of each filter.")
+        st.altair_chart(network.bars(found.bias, x="filter", y="bias", chosen=unit), alt="The bias of each filter.")
 
 if not found.sees_pixels:
     st.caption(

@@ -17,7 +17,8 @@ import streamlit as st
 from engine import dataset, embedding, image, neighbours
 from engine.index import Index
 from engine.step import Step, last
-from ui import atlas, charts, controls, frame, gallery, jobs, lens
+from ui import atlas, controls, frame, gallery, jobs, lens
+from ui.charts import grids, marks, painting, plots
 
 PIXELS, LAYER = "raw pixels", "a layer"
 ALONE, GRID = "where they are", "on a grid"
@@ -139,9 +140,9 @@ def grouped() -> tuple[np.ndarray, list[str], list[str]]:
         common = np.sort(present[np.argsort(-sizes, kind="stable")[:11]])
         place = {int(k): j for j, k in enumerate(common)}
         groups = np.array([place.get(int(k), 11 if k >= 0 else -1) for k in numbers])
-        return groups, [*(names[k] for k in common), "all others"], [*charts.kinds(11), charts.OTHERS]
+        return groups, [*(names[k] for k in common), "all others"], [*painting.kinds(11), marks.MUTED]
     place = {int(k): j for j, k in enumerate(present)}
-    return np.array([place.get(int(k), -1) for k in numbers]), [names[k] for k in present], charts.kinds(len(present))
+    return np.array([place.get(int(k), -1) for k in numbers]), [names[k] for k in present], painting.kinds(len(present))
 
 
 groups, group_names, palette = grouped()
@@ -178,7 +179,7 @@ def choose(choice: dict | None) -> None:
 
 def draw(step: Step | None, complete: bool) -> None:
     row = st.container(horizontal=True, gap="medium")
-    left, right = row.container(width=atlas.SIDE + 4), row.container(width=charts.PANEL + 4)
+    left, right = row.container(width=atlas.SIDE + 4), row.container(width=marks.PANEL + 4)
     if step is None or step.result is None:
         left.skeleton(height=atlas.SIDE + 70)
         right.caption("The pictures are read again, to look at their pixels." if step else "The map is begun.")
@@ -254,7 +255,7 @@ def tile_sheet(places: np.ndarray, key: str, columns: int, **more: list) -> None
     labels = [index.names[k] if k >= 0 else "none" for k in table.label[places]]
     seen = [net.labels[k] for k in table.prediction[places]]
     controls.clickable(
-        charts.sheet(
+        grids.sheet(
             [tiles[k].astype(np.float32) / 255 for k in places],
             captions={"label": labels, "seen as": seen, **more},
             columns=columns,
@@ -281,7 +282,7 @@ def show_chosen(ids: np.ndarray, places: np.ndarray) -> None:
     if len(ids) == 1:
         one = some.iloc[0]
         st.markdown(f"**{index.names[one.label] if one.label >= 0 else 'One picture'}**")
-        st.image(image.to_png(charts.enlarge(tiles[ids[0]].astype(np.float32) / 255, 128)), width=128)
+        st.image(image.to_png(marks.enlarge(tiles[ids[0]].astype(np.float32) / 255, 128)), width=128)
         st.markdown(f"Seen as **{net.labels[one.prediction]}**, {one.probability:.1%}  \n{one['where']}")
         nearest_to(features()[ids[0]], int(ids[0]))
         return
@@ -300,7 +301,7 @@ def show_chosen(ids: np.ndarray, places: np.ndarray) -> None:
         if len(sizes):
             st.markdown(f"**{title}**")
             st.altair_chart(
-                charts.counts([names[k] for k in sizes.index], sizes.tolist(), colours_of(title, sizes.index)),
+                plots.counts([names[k] for k in sizes.index], sizes.tolist(), colours_of(title, sizes.index)),
                 width="stretch",
                 key=f"counts_{title}",
                 alt=f"{title} of the chosen pictures.",
@@ -320,28 +321,28 @@ def colours_of(title: str, numbers: pd.Index) -> list[str]:
     """The map's, where it is coloured by the same."""
     names = index.names if title == "Labels" else net.labels
     known = dict(zip(group_names, palette, strict=True)) if colouring in (LABEL, PREDICTION) else {}
-    return [known.get(names[k], charts.OTHERS) for k in numbers]
+    return [known.get(names[k], marks.MUTED) for k in numbers]
 
 
 def show_mine(placed: bool) -> None:
     st.markdown(f"**{scene.picture_name}**, the sidebar's picture, is marked on the map")
-    st.image(image.to_png(charts.enlarge(scene.shown, 128)), width=128)
+    st.image(image.to_png(marks.enlarge(scene.shown, 128)), width=128)
     st.markdown(f"Seen as **{scene.net.labels[int(scene.probabilities.argmax())]}**, {scene.probabilities.max():.1%}")
     nearest_to(own_features())
     st.caption("Drag a box on the map, or click a picture or one of the names below it, to choose others.")
 
 
 def show_quality(made: embedding.Map, complete: bool) -> None:
-    with st.container(width=charts.PANEL + 4):
+    with st.container(width=marks.PANEL + 4):
         if by == "PCA":
             st.markdown(f"**Two axes explain {made.explained[:2].sum():.0%}** of the variance")
             st.altair_chart(
-                charts.explained(made.explained[:20]), width="stretch", key="explained", alt="Variance explained."
+                plots.explained(made.explained[:20]), width="stretch", key="explained", alt="Variance explained."
             )
         elif len(made.losses):
             st.markdown("**What t-SNE makes small**: the divergence")
             data = pd.DataFrame(made.losses, columns=["iteration", "divergence"]).astype({"iteration": int})
-            curve = charts.lines(
+            curve = plots.lines(
                 data,
                 x="iteration",
                 y=["divergence"],
@@ -352,7 +353,7 @@ def show_quality(made: embedding.Map, complete: bool) -> None:
             st.altair_chart(curve, width="stretch", key="losses", alt="The divergence over the iterations.")
     if not complete:
         return
-    with st.container(width=charts.PANEL + 4):
+    with st.container(width=marks.PANEL + 4):
         places = grid_of((of, step_of()), made.places) if layout == GRID else made.places
         share, chance = kept_of((of, layout), features(), places, measure)
         st.metric(

@@ -16,7 +16,8 @@ from engine.embedding import squares
 from engine.index import Index
 from engine.neighbours import agreements_steps, channel_means, nearest_others, pixel_steps, row_of, small
 from engine.step import Step
-from ui import charts, controls, frame, gallery, jobs, lens
+from ui import controls, frame, gallery, jobs, lens
+from ui.charts import grids, marks, plots
 
 COUNT = 9
 STRIP = 18  # pictures of the set to choose from, at once
@@ -100,13 +101,13 @@ def line(text: str) -> None:
 
 def asked_about() -> None:
     if own is None:
-        st.image(image.to_png(charts.enlarge(scene.shown, charts.PANEL)), width=charts.PANEL)
+        st.image(image.to_png(marks.enlarge(scene.shown, marks.PANEL)), width=marks.PANEL)
         best = int(scene.probabilities.argmax())
         taken = f"→ {scene.probabilities[best]:.0%} {frame.class_names(net)[best]}"
         st.markdown(f"**{scene.picture_name}**  \n{taken}")
     else:
         shown = gallery.view(index, net, number)
-        st.image(image.to_png(charts.enlarge(shown, charts.PANEL)), width=charts.PANEL)
+        st.image(image.to_png(marks.enlarge(shown, marks.PANEL)), width=marks.PANEL)
         label, taken = gallery.said(index, net, own)
         st.markdown(f"**{label}**  \n{taken}")
 
@@ -124,7 +125,7 @@ def to_choose() -> None:
     ids = tuple(table.id.to_numpy()[rows].tolist())
     said = [gallery.said(index, net, row) for row in rows]
     controls.clickable(
-        charts.sheet(
+        grids.sheet(
             list(strip(index, ids).astype(np.float32) / 255),
             captions={"picture": ids, "is": [label for label, _ in said], "network": [taken for _, taken in said]},
             columns=6,
@@ -157,7 +158,7 @@ def by_pixels(step: Step | None, complete: bool) -> None:
     if st.session_state.pop("moved", False):
         st.rerun()
     if step is None:
-        st.skeleton(height=charts.PANEL + 120)
+        st.skeleton(height=marks.PANEL + 120)
         return
     space = step.result
     if not complete:  # of twice as many each time, so that looking on takes little from the reading
@@ -205,7 +206,7 @@ def agreeing(step: Step | None, complete: bool) -> None:
         data = curves(found, column, chance)
         with panel:
             st.markdown(title)
-            chart = charts.lines(
+            chart = plots.lines(
                 data, x="k", y=list(data.columns[1:]), x_title="k", y_title="share", bounds=(0.0, 1.0), height=300
             )
             st.altair_chart(chart, width="stretch", key=f"agreement_{column}", alt=f"{title}, by k, in both spaces.")

@@ -15,7 +15,8 @@ from engine.anatomy import NEAR_ZERO, RUNS, anatomy, histogram, profile_steps, s
 from engine.filters import convolutions
 from engine.index import default_layers
 from engine.step import Step
-from ui import charts, controls, drawing, frame, jobs
+from ui import controls, drawing, frame, jobs
+from ui.charts import network, plots
 
 WHOLE, AROUND = "the whole network", "around the layer"
 PALE, FULL = (244, 240, 234), (232, 121, 48)  # colours of boxes that have none of a quantity, and most of it
@@ -73,7 +74,7 @@ drawn = layers[["name", "op", "kind", "shape", "parameters", "macs", "values"]].
     milliseconds=layers.milliseconds.round(4)
 )
 controls.clickable(
-    charts.ranked(
+    network.ranked(
         drawn.fillna({"milliseconds": 0}),
         y=column,
         title=titles.get(column, column),
@@ -213,7 +214,7 @@ with right:
             tensor = controls.one("Weights", "tensor", list(held), width=320)
             log = st.checkbox("Logarithmic counts", key="log", bind="query-params")
         st.altair_chart(
-            charts.histogram(histogram(held[tensor]), title=f"weights of {tensor}"[:60], log=log),
+            plots.histogram(histogram(held[tensor]), title=f"weights of {tensor}"[:60], log=log),
             alt=f"How the {held[tensor].size:,} numbers of {tensor} are spread.",
         )
         st.dataframe(
@@ -275,7 +276,7 @@ def draw_compared(step: Step | None, complete: bool) -> None:
     points = tensors[["name", "op", "shape", "largest", "difference", "relative"]]
     points = points.assign(kind=points.op.map(diagrams.kind))
     controls.clickable(
-        charts.differences(
+        network.differences(
             points,
             limit=certificates.TENSOR_LIMIT,
             tips=["name", "op", "shape"],

@@ -15,7 +15,8 @@ from engine.index import BadIndex, Index
 from engine.maximize import maximize_channels_steps
 from engine.top_patches import Patches, cut_out, figure, top_patches
 from engine.units import meaning
-from ui import charts, controls, frame, gallery, jobs, lens
+from ui import controls, frame, gallery, jobs, lens
+from ui.charts import grids, marks, overlays
 
 ROWS, ABREAST = 12, 3  # channels on a page of the whole layer, and panels that they stand in
 EACH, SIDE = 5, 128  # patches of each, and their longer side in pixels
@@ -72,7 +73,7 @@ def one_unit(channel: int, count: int, place: int) -> None:
         st.markdown(f"**Channel {channel}**: its {len(rows)} strongest patches")
         columns = int(np.ceil(len(rows) ** 0.5))
         controls.clickable(
-            charts.patches(
+            grids.patches(
                 list(shown(found.pixels)),
                 written=[f"{value:.3g}" for value in rows.value],
                 captions=tips(found),
@@ -136,7 +137,7 @@ def opened(found: Patches, channel: int, place: int) -> None:
     high, wide = net.input_size
     edges = (clip(row.top, high), clip(row.left, wide), clip(row.bottom, high), clip(row.right, wide))
     controls.still(
-        charts.picture(pixels, boxes=[edges], smooth=pixels.shape[0] >= charts.PANEL // 2),
+        overlays.picture(pixels, boxes=[edges], smooth=pixels.shape[0] >= marks.PANEL // 2),
         alt=f"The picture {row['where']}, with what the unit at row {row.row}, column {row.col} sees of it.",
         key="opened",
     )
@@ -187,8 +188,8 @@ def maximum(channel: int) -> None:
         def draw(step, complete: bool) -> None:
             blank = np.full((32, 32, 3), 0.85, np.float32)
             pixels = blank if step is None or not len(step.result) else shown(step.result[0])
-            large = charts.enlarge(pixels, charts.PANEL) if pixels.shape[1] < charts.PANEL else pixels
-            st.image(image.to_png(large), width=charts.PANEL)
+            large = marks.enlarge(pixels, marks.PANEL) if pixels.shape[1] < marks.PANEL else pixels
+            st.image(image.to_png(large), width=marks.PANEL)
 
         jobs.show(net.engine, job, draw)
         st.caption(
@@ -226,7 +227,7 @@ def rows(found: Patches, part: range, each: int) -> None:
     else:
         heads = [f"channel {row.channel} · fires at {row.positions:.1%} of all positions" for row in about.itertuples()]
     controls.clickable(
-        charts.patches(
+        grids.patches(
             list(shown(found.pixels)),
             written=[f"{value:.3g}" for value in found.table.value],
             captions=tips(found),

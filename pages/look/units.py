@@ -14,7 +14,8 @@ from engine import command, image
 from engine.index import BadIndex
 from engine.top_patches import Patches, cut_out
 from engine.units import BYS, KINDS, units, units_of
-from ui import charts, controls, frame, gallery, lens
+from ui import controls, frame, gallery, lens
+from ui.charts import grids, marks, network
 
 COLOURS = {"usual": "#31688e", "rare": "#e69f00", "always on": "#009e73", "dead": "#cc79a7"}
 ORDERS = ["selectivity", "channel", "positions", "pictures", "mean", "maximum", "likeness"]
@@ -131,7 +132,7 @@ with left:
     }
     st.markdown("**Each unit a point**")
     controls.clickable(
-        charts.points(
+        network.points(
             drawn.dropna(subset=[x, y]),
             x=x,
             y=y,
@@ -157,7 +158,7 @@ with middle:
     titles = {**named, "pictures": "share of pictures where it fires", "likeness": "likeness to its twin"}
     bars = listed[[*tips, *({ranked_by} - set(tips))]].round(5)
     controls.clickable(
-        charts.ranked(
+        network.ranked(
             bars,
             y=ranked_by,
             title=titles[ranked_by],
@@ -179,7 +180,7 @@ with right:
     if (mine := cut(unit, 1, 6, 128)) is not None:
         rows = mine.table
         controls.still(
-            charts.patches(
+            grids.patches(
                 list(shown(mine.pixels)),
                 written=[f"{value:.3g}" for value in rows.value],
                 captions={"picture": rows["where"].to_list(), "label": [each or "none" for each in rows.label]},
@@ -214,7 +215,7 @@ def tiles(of, of_layer: str) -> list[str]:
         pixels = cut_out(net, of, of_layer, channels=of.shape(of_layer)[0], count=1, side=64).pixels
     except (BadIndex, image.NotAPicture, OSError):
         return []
-    large = [charts.enlarge(each, 32) if each.shape[1] < 32 else each for each in shown(pixels)]
+    large = [marks.enlarge(each, 32) if each.shape[1] < 32 else each for each in shown(pixels)]
     return ["data:image/jpeg;base64," + base64.b64encode(image.to_jpeg(each)).decode("ascii") for each in large]
 
 
@@ -282,7 +283,7 @@ def twins() -> None:
         part = slice(first * across, min(first + half, len(rows)) * across)
         with panel:
             controls.clickable(
-                charts.patches(
+                grids.patches(
                     each[part],
                     written=[""] * len(each[part]),
                     captions={"channel": members[part]},

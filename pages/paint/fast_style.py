@@ -12,10 +12,11 @@ import streamlit as st
 
 from engine import command, fast_style, image
 from engine.fast_style import BadStyleNet, StyleNet, painted_size, pan, stylise, stylise_video, weights
-from ui import charts, controls, frame, jobs, studio
+from ui import controls, frame, jobs, studio
+from ui.charts import marks, overlays
 
 PICTURE, VIDEO, OWN = "the picture", "a video", "upload"
-LARGE = 2 * charts.PANEL + 8  # pixels: what is painted is worth two panels
+LARGE = 2 * marks.PANEL + 8  # pixels: what is painted is worth two panels
 HASHES = {**frame.HASHES, StyleNet: lambda net: net.sha256}
 
 scene = frame.scene()
@@ -92,13 +93,13 @@ def of_picture() -> None:
         640,
         32,
         key="side",
-        width=charts.PANEL,
+        width=marks.PANEL,
         help="The longer side while it is painted. Strokes are so many pixels wide: small is broad, large is fine.",
     )
     left, right = both()
     with left:
         st.markdown(f"**{scene.picture_name.capitalize()}**")
-        controls.still(charts.picture(scene.picture), alt=f"The picture {scene.picture_name}, as it is.")
+        controls.still(overlays.picture(scene.picture), alt=f"The picture {scene.picture_name}, as it is.")
     if mix is None:
         return
     found = painted(net, scene.picture, mix=mix, side=side)
@@ -124,7 +125,7 @@ def of_picture() -> None:
 
 def both() -> list:
     row = st.container(horizontal=True, gap="small")
-    return [row.container(width=width + 4) for width in (charts.PANEL, LARGE)]
+    return [row.container(width=width + 4) for width in (marks.PANEL, LARGE)]
 
 
 def shares() -> dict[str, float]:
@@ -189,7 +190,7 @@ def of_video() -> None:
                 if step is None:
                     st.skeleton(height=231)
                 else:
-                    controls.still(charts.picture(getattr(step.result, part)), alt=f"{title}: {step.index}.")
+                    controls.still(overlays.picture(getattr(step.result, part)), alt=f"{title}: {step.index}.")
 
     jobs.show(net.engine, job, draw)
     if job.step is not None and not job.active:

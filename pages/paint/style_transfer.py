@@ -20,7 +20,8 @@ from engine.style_transfer import (
     style_transfer_steps,
 )
 from engine.texture import CANVASES, MOVES
-from ui import charts, controls, frame, studio
+from ui import controls, frame, studio
+from ui.charts import marks
 
 OWN = "one of your own"
 NAMES = [*brushwork.NAMES, *samples.names("texture"), *samples.names("photograph")]
@@ -143,10 +144,10 @@ if masks is not None:
     knobs["regions"] = masks
 told = {key: value for key, value in knobs.items() if value is not None and value is not masks}
 with st.container(horizontal=True, gap="small"):
-    for (name, pixels), column in zip(chosen, controls.panels(len(chosen), charts.TILE), strict=True):
+    for (name, pixels), column in zip(chosen, controls.panels(len(chosen), marks.TILE), strict=True):
         with column:
             st.markdown(f"**The style: {name}**")
-            studio.still(pixels, charts.TILE)
+            studio.still(pixels, marks.TILE)
 if where != next(iter(places)):
     shown = masks if where == MASKS else frame.cached(regions.masks)(scene.picture, places[where])
     with st.expander("Where each style goes: white", icon=":material/format_paint:"):

@@ -26,7 +26,8 @@ from engine.texture import (
     texture_steps,
 )
 from engine.texture_growing import cut, grow_steps
-from ui import charts, controls, frame, jobs, studio
+from ui import controls, frame, jobs, studio
+from ui.charts import marks, plots
 
 SUITED = "brick"  # the texture where no picture was chosen
 
@@ -92,7 +93,7 @@ def layer_by_layer(climb, complete: bool) -> None:
     ]
     table = pd.DataFrame(rows).assign(low=np.nan, high=np.nan)
     st.altair_chart(
-        charts.dots(table, x_title="squared distance, %"),
+        plots.dots(table, x_title="squared distance, %"),
         width="stretch",
         key="far",
         alt="How far each layer's Gram matrix is from the texture's, in percent.",
@@ -125,18 +126,18 @@ def depth_by_depth() -> None:
     def draw(step, complete: bool) -> None:
         found = step.result if step else []
         row = st.container(horizontal=True, gap="small")
-        with row.container(width=charts.PANEL + 4):
+        with row.container(width=marks.PANEL + 4):
             st.markdown("**The texture**")
             studio.still(scaled(scene.pixels, size))
         for index, name in enumerate(layers):
-            with row.container(width=charts.PANEL + 4):
+            with row.container(width=marks.PANEL + 4):
                 st.markdown(f"**Up to depth {index + 1}**")
                 if index < len(found):
                     studio.still(found[index])
                     sees = net.layer(name).receptive_field.size
                     st.caption(f"{name}, whose units see {sees[0]} × {sees[1]} pixels")
                 else:
-                    st.skeleton(height=charts.PANEL)
+                    st.skeleton(height=marks.PANEL)
 
     jobs.show(net.engine, job, draw)
     onward()
@@ -175,13 +176,13 @@ def beside_growing() -> None:
         with left:
             st.markdown("**What is copied from**")
             if step is None:
-                st.skeleton(height=charts.PANEL)
+                st.skeleton(height=marks.PANEL)
             else:
                 studio.still(sample())
         with right:
             st.markdown("**Grown**" if complete else "**Grown so far**")
             if step is None:
-                st.skeleton(height=charts.PANEL)
+                st.skeleton(height=marks.PANEL)
             else:
                 studio.still(step.result.picture)
 

@@ -8,7 +8,8 @@ import numpy as np
 import streamlit as st
 
 from engine import image, samples
-from ui import charts, controls, frame
+from ui import controls, frame
+from ui.charts import grids, network, overlays
 
 scene = frame.scene()
 frame.head(__doc__)
@@ -22,12 +23,12 @@ def thumbnail(name: str) -> np.ndarray:
 left, right = controls.panel_and_rest()
 with left:
     st.markdown("**The picture**, and in the dashed box what the network sees of it")
-    controls.still(charts.picture(scene.picture, frame=scene.frame), alt=f"The picture {scene.picture_name}.")
+    controls.still(overlays.picture(scene.picture, frame=scene.frame), alt=f"The picture {scene.picture_name}.")
     suited = samples.SAMPLES[frame.suits(scene.net)].kind
     kinds = (suited, "texture") if suited == "photograph" else (suited,)
     others = [sample for sample in samples.SAMPLES.values() if sample.kind in kinds]
     controls.clickable(
-        charts.sheet(
+        grids.sheet(
             [thumbnail(sample.name) for sample in others],
             captions={"picture": [sample.title for sample in others]},
             columns=5 if len(others) > 8 else len(others),
@@ -44,7 +45,7 @@ with right:
     st.markdown("**The five likeliest classes**")
     names, top = frame.class_names(scene.net), (-scene.probabilities).argsort()[:5]
     controls.clickable(
-        charts.top_classes([names[k] for k in top], scene.probabilities[top], scene.logits[top], scene.class_name),
+        network.top_classes([names[k] for k in top], scene.probabilities[top], scene.logits[top], scene.class_name),
         "class",
         lambda point: st.session_state.update({"class": point["class"]}),
         f"The likeliest class is {names[top[0]]}, at {scene.probabilities[top[0]]:.1%}; a click asks about it.",

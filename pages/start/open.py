@@ -20,7 +20,8 @@ from engine.labelling import BadLabels
 from engine.net import Net, softmax
 from engine.preprocessing import TOP, Way, answers, preprocessing, preprocessing_steps, ways
 from engine.weights import SUFFIXES
-from ui import charts, controls, frame, jobs
+from ui import controls, frame, jobs
+from ui.charts import network
 
 MOST = 200 if hosted() else claims.MAX_BYTES >> 20  # MB of an upload
 WEIGHTS = (
@@ -252,7 +253,7 @@ with left:
     words = [names[k] if names else str(k) for k in best]
     words = [f"{word} ({k})" if words.count(word) > 1 else word for word, k in zip(words, best, strict=True)]
     st.altair_chart(
-        charts.top_classes(words, shares[best], logits[best], words[0]),
+        network.top_classes(words, shares[best], logits[best], words[0]),
         key="tried",
         alt=f"Prepared as “{way.title}”, the likeliest class is {words[0]}, at {shares[best[0]]:.1%}.",
     )
