@@ -71,13 +71,13 @@ def cache(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def given(monkeypatch) -> dict[str, bytes]:
     """What a page offers for download, by file name: filled while it runs, the latest run's last."""
-    from ui import frame
+    from ui import foot
 
-    found, foot = {}, frame.foot
+    found, draw = {}, foot.foot
 
     def listen(*arguments, downloads=(), **more):
         found.update({file: data() if callable(data) else data for _, file, data, _ in downloads})
-        foot(*arguments, downloads=downloads, **more)
+        draw(*arguments, downloads=downloads, **more)
 
-    monkeypatch.setattr(frame, "foot", listen)
+    monkeypatch.setattr(foot, "foot", listen)
     return found

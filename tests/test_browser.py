@@ -20,7 +20,7 @@ import pytest
 
 from engine import nets, samples
 from engine.net import Net
-from ui import frame
+from ui import navigation
 from ui.charts import marks
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed.")
@@ -34,7 +34,7 @@ pytestmark = [
 expect = sync_api.expect
 PROJECT = Path(__file__).parent.parent
 PATIENCE = 30  # seconds
-PAGES = {page.path.stem: page for pages in frame.sections().values() for page in pages}
+PAGES = {page.path.stem: page for pages in navigation.sections().values() for page in pages}
 LONG = "image=cat&patch=16&stride=2"  # 5,329 positions: minutes on a CPU
 DREAM = "/deepdream?net=imagenette&image=cat&size=640&steps=50"  # 200 steps: minutes on the fastest one, too
 PROBES = re.compile(r"/_stcore/(health|host-config)$")  # Streamlit asks for them under the page's path first: 404

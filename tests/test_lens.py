@@ -25,15 +25,15 @@ def script() -> None:
     """A page that shows how many pictures its index holds, beside the page that the sidebar links to."""
     import streamlit as st
 
-    from ui import frame, lens
+    from ui import lens, links, sidebar
 
     def page() -> None:
-        made = frame.sidebar()
+        made = sidebar.sidebar()
         found = lens.index(made)
         st.session_state["index"] = found
         st.markdown(f"done {found.done} of {found.total}")
 
-    st.navigation([st.Page(page), st.Page(frame.PAGES / "start" / "open.py")]).run()
+    st.navigation([st.Page(page), st.Page(links.PAGES / "start" / "open.py")]).run()
 
 
 def opened(**link: object) -> AppTest:

@@ -12,7 +12,8 @@ from test_pages import fine, home, opened, run, scene  # noqa: F401
 from engine.adversarial import adversarial, eight_bit
 from engine.fooling import fooling
 from engine.net import softmax
-from ui import fooled, jobs
+from ui import jobs
+from ui.scene import open_network
 
 
 def metrics(at) -> dict[str, str]:
@@ -102,7 +103,7 @@ def test_other_networks_are_asked_about_the_file(given):
     assert fine(run(at))
     table = at.dataframe[1].value.set_index("Network")
     assert set(table.index) == {"clever_hans", "digits"}
-    other = fooled.frame.network("clever_hans")
+    other = open_network("clever_hans")
     back = np.asarray(Image.open(io.BytesIO(given["adversarial.png"])), np.float32) / 255
     said = softmax(other.scores(other.batch(other.view(back)[0])))[0]
     assert table.loc["clever_hans", "After"] == other.labels[said.argmax()]

@@ -32,7 +32,7 @@ from test_pages import (
 from engine import boxes, certificate, samples
 from engine.cam import cam, ending
 from engine.evidence import evidence, over_picture, ways
-from ui import frame
+from engine.net import softmax
 
 
 def words(at: AppTest) -> str:
@@ -302,7 +302,7 @@ def test_one_class_in_several_pictures():
     here = scene(at)
     told = [table for chart in tiles(at) for table in tables(chart) if "score" in table]
     assert [table["picture"] for table in told] == [["digit-7"], ["digit-1"]]
-    other = frame.softmax(here.net.scores(here.net.batch(here.net.view(samples.load("digit-1"))[0])))[0]
+    other = softmax(here.net.scores(here.net.batch(here.net.view(samples.load("digit-1"))[0])))[0]
     assert [table["score"] for table in told] == [
         [f"{here.probabilities[here.class_index]:.1%}"],
         [f"{other[here.class_index]:.1%}"],

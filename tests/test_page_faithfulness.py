@@ -88,5 +88,5 @@ def test_a_method_without_gradients_needs_no_certificate(method, monkeypatch):
 
     monkeypatch.setattr(certificate, "recall", lambda net: pytest.fail("nobody asked for gradients"))
     monkeypatch.setattr(certificate, "known", certificate.recall)
-    monkeypatch.setattr("ui.frame._badges", lambda net: None)
+    monkeypatch.setattr("ui.sidebar.badges", lambda net: None)
     assert fine(opened("faithfulness", net="digits", method=method, points=10, parts=8))

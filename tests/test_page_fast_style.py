@@ -15,7 +15,7 @@ from test_pages import charts, code, fine, home, opened, run, scene  # noqa: F40
 
 from engine import fast_style, image
 from engine.__main__ import main as engine
-from ui import frame
+from ui import foot
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +30,14 @@ def two(home) -> Path:  # noqa: F811
 @pytest.fixture
 def given(monkeypatch) -> dict:
     """What the page offers for download, by file name."""
-    files, foot = {}, frame.foot
+    files, draw = {}, foot.foot
 
     def listen(*arguments, downloads=(), **more):
         files.clear()
         files.update({file: data for _, file, data, _ in downloads})
-        foot(*arguments, downloads=downloads, **more)
+        draw(*arguments, downloads=downloads, **more)
 
-    monkeypatch.setattr(frame, "foot", listen)
+    monkeypatch.setattr(foot, "foot", listen)
     return files
 
 

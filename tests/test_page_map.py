@@ -17,7 +17,7 @@ from test_pages import charts, fine, home, opened, run, scene  # noqa: F401
 from engine import dataset, embedding
 from engine import index as indexes
 from engine.index import Index
-from ui import atlas, frame
+from ui import atlas, foot
 
 QUICK = {"net": "digits", "by": "PCA"}
 
@@ -26,7 +26,7 @@ QUICK = {"net": "digits", "by": "PCA"}
 def seen(monkeypatch) -> SimpleNamespace:
     """What the page draws last, and what it offers for download."""
     found = SimpleNamespace(downloads={})
-    show, foot = atlas.show, frame.foot
+    show, draw = atlas.show, foot.foot
 
     def look(places: np.ndarray, pictures: atlas.Sprite, captions: atlas.Captions, **more: Any) -> None:
         found.__dict__.update(places=places, sprite=pictures, captions=captions, **more)
@@ -34,10 +34,10 @@ def seen(monkeypatch) -> SimpleNamespace:
 
     def listen(*arguments: Any, downloads: Any = (), **more: Any) -> None:
         found.downloads = {file: data for _, file, data, _ in downloads}
-        foot(*arguments, downloads=downloads, **more)
+        draw(*arguments, downloads=downloads, **more)
 
     monkeypatch.setattr(atlas, "show", look)
-    monkeypatch.setattr(frame, "foot", listen)
+    monkeypatch.setattr(foot, "foot", listen)
     return found
 
 

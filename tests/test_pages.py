@@ -29,14 +29,15 @@ from engine import certificate, command, export, image, nets, samples
 from engine.__main__ import main as engine
 from engine.activations import activation_maps
 from engine.certificate import Certificate
-from ui import frame, jobs
+from ui import foot, jobs, links, navigation
+from ui.scene import Scene
 
 PROJECT = Path(__file__).parent.parent
 MAIN = PROJECT / "ui" / "main.py"
-PAGES = {page.path.stem: page for pages in frame.sections().values() for page in pages}
+PAGES = {page.path.stem: page for pages in navigation.sections().values() for page in pages}
 GRADIENTS = [name for name, page in PAGES.items() if re.search("(need|no)_gradients", page.path.read_text("utf-8"))]
 # Those that need them whatever is chosen; the others may open with a method that needs none.
-ALWAYS = [name for name in GRADIENTS if "\nframe.need_gradients" in PAGES[name].path.read_text("utf-8")]
+ALWAYS = [name for name in GRADIENTS if "\nneed_gradients" in PAGES[name].path.read_text("utf-8")]
 EMBEDDED = [path.stem for path in sorted(nets.SHIPPED.glob("*.onnx"))]
 PATIENCE = 60  # seconds
 MOST_BYTES, MOST_ROWS = 1_500_000, 5_000  # of one chart
@@ -116,7 +117,7 @@ def fine(at: AppTest) -> bool:
     return True
 
 
-def scene(at: AppTest) -> frame.Scene:
+def scene(at: AppTest) -> Scene:
     return at.session_state["scene"]
 
 
@@ -336,10 +337,10 @@ def test_a_link_to_a_network_that_is_not_here_says_so(name, more):
 def test_onward_links_arrive(page):
     """What a page leads on to opens in the state that the link says."""
     at = defaults(page, "digits")
-    links = [each.proto for each in at.get("page_link")]
+    given = [each.proto for each in at.get("page_link")]
     if page != "home":
-        assert links, "each page leads on to the one that answers the next question"
-    for link in links:
+        assert given, "each page leads on to the one that answers the next question"
+    for link in given:
         query = dict(part.split("=", 1) for part in link.query_string.replace("+", " ").replace("%2C", ",").split("&"))
         other = opened(link.page, **query)
         assert fine(other)
@@ -612,7 +613,7 @@ class Shown:
 
 def shown(monkeypatch, page: str, link: dict[str, Any], upload: bytes | None = None) -> Shown:
     numbers: list[np.ndarray] = []
-    foot = frame.foot
+    draw = foot.foot
 
     def listen(*arguments: Any, downloads: Any = (), **more: Any) -> None:
         numbers.clear()
@@ -620,9 +621,9 @@ def shown(monkeypatch, page: str, link: dict[str, Any], upload: bytes | None = N
             if file.endswith(".npz"):
                 with np.load(io.BytesIO(data() if callable(data) else data)) as arrays:
                     numbers.extend(arrays[name] for name in arrays.files)
-        foot(*arguments, downloads=downloads, **more)
+        draw(*arguments, downloads=downloads, **more)
 
-    monkeypatch.setattr(frame, "foot", listen)
+    monkeypatch.setattr(foot, "foot", listen)
     at = opened(page, **link) if upload is None else uploaded(upload, page, **link)
     assert fine(at)
     assert numbers, "each page with a result has its numbers for download"
@@ -753,7 +754,7 @@ def test_maps_can_be_pointed_at(page):
 def test_odd_names_survive_the_shell(name):
     """Layers and networks are called what their file calls them, and a file may come from anybody."""
     stand_in = SimpleNamespace(net=SimpleNamespace(name=name, outputs=("logits",)), picture_name="cat")
-    python, shell = frame.reproduce(activation_maps, stand_in, {"layer": name})
+    python, shell = links.reproduce(activation_maps, stand_in, {"layer": name})
     words = shlex.split(shell)
     assert (words[words.index("--layer") + 1], words[words.index("--net") + 1]) == (name, name)
     assert shlex.quote(name) in shell, "and no shell reads anything into it"

@@ -10,8 +10,8 @@ from engine.fast_style import StyleNet
 from engine.half import PRECISIONS, has_bfloat16
 from engine.net import Layer, Net
 from engine.target import weighed
-from ui import frame
 from ui.charts import marks, network
+from ui.scene import Scene, class_names, no_gradients
 
 
 def still(chart, alt: str, key: str | None = None) -> None:
@@ -78,8 +78,8 @@ def layer(
     return name
 
 
-def target(scene: frame.Scene, *, kinds: Sequence[str] = ("class", "unit"), at_key: str = "at") -> dict:
-    """What the page asks about, in the form that `frame.aim` takes. kinds: of "class", "unit", "margin", "direction".
+def target(scene: Scene, *, kinds: Sequence[str] = ("class", "unit"), at_key: str = "at") -> dict:
+    """What the page asks about, in the form that `ask.aim` takes. kinds: of "class", "unit", "margin", "direction".
 
     at_key: of the unit's cell, where the page has an "at" of its own.
 
@@ -100,7 +100,7 @@ def target(scene: frame.Scene, *, kinds: Sequence[str] = ("class", "unit"), at_k
         row, col = at or (None, None)
         return {"layer": name, "channel": channel, "row": row, "col": col}
     if about == "margin":
-        names = frame.class_names(net)
+        names = class_names(net)
         rest = [int(k) for k in (-scene.probabilities).argsort(kind="stable") if k != scene.class_index]
         options = [names[k] for k in rest]
         if st.session_state.get("against") not in options:
@@ -131,7 +131,7 @@ def _direction(channels: int) -> str:
 
 
 def map_layer(net: Net, where: dict) -> str | None:
-    """At which layer a method that takes one is asked: one that the target of `frame.aim` can hang on.
+    """At which layer a method that takes one is asked: one that the target of `ask.aim` can hang on.
 
     None is the method's own default, the last before pooling.
     """
@@ -177,7 +177,7 @@ def precision(net: Net | StyleNet) -> dict[str, str]:
     told = "On this processor bfloat16 is up to three times as quick for large networks, and slower for tiny ones. "
     told += "It rounds to two or three digits."
     chosen = choice("Numbers", "precision", list(PRECISIONS), help=told)
-    if chosen != PRECISIONS[0] and isinstance(net, Net) and (reason := frame.no_gradients(net)):
+    if chosen != PRECISIONS[0] and isinstance(net, Net) and (reason := no_gradients(net)):
         st.caption(f"The twin would compute in bfloat16, and it is not certified: float32 stays. {reason}")
         return {}
     return {"precision": chosen}

@@ -13,8 +13,9 @@ from engine.adversarial import distances, eight_bit
 from engine.metadata import BadMetadata
 from engine.net import BadNetwork, Net, softmax
 from engine.survival import survival, transfer
-from ui import controls, frame, studio
+from ui import controls, studio
 from ui.charts import painting
+from ui.scene import Scene, cached, class_names, open_network, scores_of
 
 OTHERS = 3  # networks that are asked, too, until others are chosen: as many as stay open at a time
 WIDTH, BESIDE = 258, 280  # pixels, of each of three pictures and of what stands beside them: one row on a laptop
@@ -26,9 +27,9 @@ def note() -> None:
     st.caption("These pages are for understanding networks, and for testing one's own.")
 
 
-def toward(scene: frame.Scene, label: str = "Make it a") -> int:
+def toward(scene: Scene, label: str = "Make it a") -> int:
     """The class that a picture is to be taken for; by default the one that the network thinks least of."""
-    names = frame.class_names(scene.net)
+    names = class_names(scene.net)
     options = sorted((name for k, name in enumerate(names) if k != scene.class_index), key=str.lower)
     least = min((k for k in range(len(names)) if k != scene.class_index), key=lambda k: scene.probabilities[k])
     return names.index(controls.one(label, "toward", options, names[least], width=220))
@@ -62,8 +63,8 @@ def measured(net: Net, original: np.ndarray, pixels: np.ndarray, k: int) -> np.n
 
     original, pixels: (H, W, C). k: the class that is asked about. Returns (K,) probabilities.
     """
-    names = frame.class_names(net)
-    before, after = softmax(frame.scores(net, eight_bit(original))[None])[0], studio.saved(net, pixels)
+    names = class_names(net)
+    before, after = softmax(scores_of(net, eight_bit(original))[None])[0], studio.saved(net, pixels)
     far, length = (float(each[0]) for each in distances(pixels[None], eight_bit(original)[None]))
     with st.container(horizontal=True, gap="large"):
         st.metric(
@@ -93,9 +94,9 @@ def stands(net: Net, original: np.ndarray, pixels: np.ndarray, wanted: int | Non
 
     original, pixels: (H, W, C). wanted: the class that it was to become, or None where any other than `was` will do.
     """
-    names = frame.class_names(net)
+    names = class_names(net)
     k = was if wanted is None else wanted
-    table = frame.cached(survival)(net, pixels)
+    table = cached(survival)(net, pixels)
     fooled = table["class"] != was if wanted is None else table["class"] == wanted
     left, right = st.columns(2, gap="medium")
     with left:
@@ -129,7 +130,7 @@ def _others(net: Net, original: np.ndarray, pixels: np.ndarray, wanted: str | No
     rows = []
     for name in chosen:
         try:
-            said = frame.cached(transfer)([frame.network(name)], {"before": original, "after": pixels})
+            said = cached(transfer)([open_network(name)], {"before": original, "after": pixels})
         except (BadNetwork, BadMetadata) as error:
             st.caption(f"{name} cannot be asked: {error}")
             continue
@@ -159,6 +160,6 @@ def _alike(net: Net, names: Sequence[str]) -> list[str]:
 @st.cache_data(max_entries=64, show_spinner=False)
 def _common(name: str, labels: frozenset[str]) -> int:
     try:
-        return len({label.lower() for label in frame.network(name).labels} & labels)
+        return len({label.lower() for label in open_network(name).labels} & labels)
     except (BadNetwork, BadMetadata):
         return 0

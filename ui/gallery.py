@@ -17,13 +17,13 @@ from ui import controls, lens
 from ui.charts import grids, marks
 
 
-@st.cache_data(hash_funcs=lens.HASHES, max_entries=8, show_spinner=False)
+@st.cache_data(hash_funcs=lens.INDEX_HASHES, max_entries=8, show_spinner=False)
 def coded(index: Index, net: Net) -> Coded:
     """The set's labels and the network's predictions in one numbering."""
     return confusion.coded_index(index, net)
 
 
-@st.cache_resource(hash_funcs=lens.HASHES, max_entries=3, show_spinner=False)
+@st.cache_resource(hash_funcs=lens.INDEX_HASHES, max_entries=3, show_spinner=False)
 def features(index: Index, layer: str) -> np.ndarray:
     """(N, C) of a layer; not to be changed."""
     found = index.features(layer)
@@ -31,7 +31,7 @@ def features(index: Index, layer: str) -> np.ndarray:
     return found
 
 
-@st.cache_data(hash_funcs=lens.HASHES, max_entries=256, show_spinner=False)
+@st.cache_data(hash_funcs=lens.INDEX_HASHES, max_entries=256, show_spinner=False)
 def view(index: Index, net: Net, number: int) -> np.ndarray:
     """(H, W, 3): what the net sees of a picture, at most 320 pixels a side; its thumbnail where it cannot be read."""
     try:
@@ -122,7 +122,7 @@ def same_set() -> dict[str, str]:
 def reproduced(
     net: Net, index: Index, imports: Sequence[str], lines: Sequence[str], words: Sequence[str]
 ) -> tuple[str, str]:
-    """For `frame.foot`. imports, lines: of Python, where `net` and `found`, the index, are known; words: of the
+    """For `foot.foot`. imports, lines: of Python, where `net` and `found`, the index, are known; words: of the
     command, its name and what comes after the set."""
     usual = lens.indexes.default_layers(net)
     layers = "" if index.layers == usual else f", layers={list(index.layers)!r}"

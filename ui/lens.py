@@ -15,13 +15,14 @@ from engine.folder import home, hosted
 from engine.index import BadIndex, Index
 from engine.net import Net
 from engine.step import Step
-from ui import controls, frame, jobs
+from ui import controls, jobs
+from ui.scene import HASHES, SUGGESTED, Scene
 
 PATH = "folder or file"  # of pictures, whose path is typed in
 SHOWN = 12  # thumbnails while a pass runs
 FEW, SMALL = 500, 8  # of a set of less than that many pictures, so many at a time
 FRESH = 60  # seconds until a data set is looked at again, whether it has changed
-HASHES = frame.HASHES | {Index: lambda index: index.key}
+INDEX_HASHES = HASHES | {Index: lambda index: index.key}
 
 
 @st.cache_resource(max_entries=8, ttl=FRESH, show_spinner="Looking at the pictures …")
@@ -35,7 +36,7 @@ def _kept(folder: str, key: tuple, stale: str, _index: Index) -> Index:
     return _index
 
 
-@st.cache_data(max_entries=16, show_spinner=False, hash_funcs=frame.HASHES)
+@st.cache_data(max_entries=16, show_spinner=False, hash_funcs=HASHES)
 def _pace(net: Net) -> float:
     """Seconds that a pass takes per picture, from one small batch; decoding is hardly more."""
     batch = np.zeros((4, net.channels, *net.input_size), np.float32)
@@ -46,7 +47,7 @@ def _pace(net: Net) -> float:
     return 1.3 * (time.perf_counter() - start) / len(batch) + 0.002
 
 
-def index(scene: frame.Scene) -> Index:
+def index(scene: Scene) -> Index:
     """The choice of a data set, and the index of it by the sidebar's network.
 
     Sets that come with the app are indexed at once, others when a button is pressed; either can be broken off and goes
@@ -118,13 +119,13 @@ def _chosen(net: Net) -> str:
     here = list(dataset.at_hand())
     suited = dataset.suits(net.labels, net.channels)
     more = [name for name in dataset.FETCHED if name not in here]
-    options = [frame.SUGGESTED, *here, *more, *([] if hosted() else [PATH])]
-    titles = {frame.SUGGESTED: f"{suited} (suggested)"}  # a link holds the others as they are shown
+    options = [SUGGESTED, *here, *more, *([] if hosted() else [PATH])]
+    titles = {SUGGESTED: f"{suited} (suggested)"}  # a link holds the others as they are shown
     asked = st.query_params.get("data")
     if asked:
         st.session_state["data_asked"] = asked  # the widget takes what it does not know out of the link
     asked = st.session_state.get("data_asked")
-    if asked and asked not in options and st.session_state.get("data", frame.SUGGESTED) == frame.SUGGESTED:
+    if asked and asked not in options and st.session_state.get("data", SUGGESTED) == SUGGESTED:
         st.warning(f"The link asks for the pictures “{asked}”, which are not here.", icon=":material/link_off:")
     if "fetched_data" in st.session_state:
         st.session_state["data"] = st.session_state.pop("fetched_data")
@@ -146,7 +147,7 @@ def _chosen(net: Net) -> str:
             placeholder="/data/birds, birds.parquet, hf:NAME",
             width=380,
         ).strip()
-    return suited if name == frame.SUGGESTED else name
+    return suited if name == SUGGESTED else name
 
 
 def _data(name: str) -> Dataset:

@@ -2,13 +2,13 @@
 
 import streamlit as st
 
-from ui import frame, icon
+from ui import icon, navigation, sidebar
 
 st.set_page_config("Convoscope", icon.eye(), layout="wide", initial_sidebar_state=260)
-page = st.navigation(frame.navigation(), position="top")
+page = st.navigation(navigation.pages(), position="top")
 st.html(
     "<style>.stMainBlockContainer {padding: 4rem 1.5rem 3rem}"
     "@media (max-width: 640px) {.stMainBlockContainer {padding: 4rem 1rem}}</style>"
 )
-frame.sidebar()
+sidebar.sidebar()
 page.run()

@@ -13,8 +13,9 @@ from engine import command, image
 from engine.net import Net, softmax
 from engine.step import Step
 from engine.target import Target, measure
-from ui import frame, jobs
+from ui import foot, jobs
 from ui.charts import marks, plots
+from ui.scene import Scene, class_names
 
 
 def make(
@@ -94,12 +95,12 @@ def saved(net: Net, picture: np.ndarray) -> np.ndarray:
     return softmax(net.scores(net.batch(back if net.channels == 3 else back[..., :1])))[0]
 
 
-def reached(scene: frame.Scene, picture: np.ndarray, target: Target, of_class: bool) -> None:
+def reached(scene: Scene, picture: np.ndarray, target: Target, of_class: bool) -> None:
     """What the network says of the picture (H, W, C) once it is an ordinary 8-bit PNG. of_class: the sidebar's."""
     net = scene.net
     back = image.load(image.to_png(picture))[..., : net.channels]
     value = float(measure(net, net.batch(back), target)[0])
-    probabilities, names = saved(net, picture), frame.class_names(net)
+    probabilities, names = saved(net, picture), class_names(net)
     st.markdown("**Saved as an 8-bit PNG**")
     if of_class:
         k = scene.class_index
@@ -117,7 +118,7 @@ def downloads(
     *,
     of: str = "",
 ) -> list[tuple[str, str, Callable[[], bytes], str]]:
-    """For `frame.foot`: the picture with its recipe inside, its film as GIF and MP4, and numbers.
+    """For `foot.foot`: the picture with its recipe inside, its film as GIF and MP4, and numbers.
 
     arrays: which of the result; by default those of a Climb. of: before each label, where a page has several pictures.
     """
@@ -134,7 +135,7 @@ def downloads(
         (
             f"{its}Numbers (NPZ)",
             f"{name}.npz",
-            frame.npz(**numbers),
+            foot.npz(**numbers),
             "application/octet-stream",
         ),
     ]

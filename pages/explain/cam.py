@@ -15,8 +15,10 @@ from engine.evidence import evidence, evidence_steps, over_picture, ways
 from engine.net import softmax
 from engine.step import Step
 from engine.target import asked
-from ui import controls, frame, jobs
+from ui import controls, foot, jobs, links
+from ui.ask import aim, ask
 from ui.charts import grids, marks, overlays, painting, plots
+from ui.scene import cached, class_names, current_scene, need_gradients, scores_of
 
 VIEWS = ["one map", "top five", "several pictures", "all layers"]
 NOTES = {
@@ -37,11 +39,11 @@ UNITS |= dict.fromkeys(["Grad-CAM++", "Guided Grad-CAM"], "no unit")  # all othe
 BY_PIXEL = "Guided Grad-CAM"  # its map is as fine as the picture, so that its cells are no units of the layer
 WHOLE = 10**6  # a map's share of a run, in steps: methods differ in theirs
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
 st.session_state.pop("moved", None)
-names = frame.class_names(net)
-frame.head(__doc__)
+names = class_names(net)
+foot.head(__doc__)
 last = next((found.name for found in reversed(net.layers) if found.has_map and "Pool" not in found.op), None)
 if not any(found.has_map for found in net.layers):
     st.info("This network has no layer with rows and columns, so there is no place that a map could show.")
@@ -55,7 +57,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
 
 end, no_cam = None, ""
 try:
-    end = frame.cached(ending)(net)
+    end = cached(ending)(net)
     if view == "all layers":
         no_cam = f"CAM is of the averaged layer alone, which is {end.layer}; Grad-CAM asks the same of every layer."
     elif "against" in where:
@@ -102,7 +104,7 @@ if method == "CAM":
 else:
     layer = controls.layer(net, default=last)
 if asking.needs_gradient:
-    frame.need_gradients(net)
+    need_gradients(net)
 
 if view == "several pictures":
     kind = "planted" if set(net.labels) == set(truth.CLASSES) else "digit" if net.channels == 1 else "photograph"
@@ -133,7 +135,7 @@ def steps():
     """All maps one after the other; a step's result are those that there are, the last one perhaps unfinished."""
     found = []
     for _, _, pixels, number, name in asks:
-        for step in evidence_steps(net, pixels, frame.aim(net, number), method=method, layer=name, **numbers):
+        for step in evidence_steps(net, pixels, aim(net, number), method=method, layer=name, **numbers):
             done = len(found) * WHOLE + WHOLE * step.index // step.total
             yield Step(done, len(asks) * WHOLE, [*found, step.result])
         found.append(step.result)
@@ -154,7 +156,7 @@ def scored(logits: np.ndarray, number: dict) -> str:
     return f"{softmax(logits[None])[0, number['class']]:.1%}"
 
 
-asked_of = asked(net, frame.aim(net, where))
+asked_of = asked(net, aim(net, where))
 unit = UNITS.get(method, asked_of.unit)
 scale = f"{method}, {unit}"
 
@@ -191,7 +193,7 @@ def one_map(found: list[np.ndarray]) -> None:
             + ("" if fine else f" It sees {window[2] - window[0]} × {window[3] - window[1]} of the {size} pixels.")
         )
         if not fine:
-            frame.onward("look", "activations", "Which channels fire there?", layer=layer, at=f"{row}, {col}")
+            links.onward("look", "activations", "Which channels fire there?", layer=layer, at=f"{row}, {col}")
     with left:
         st.markdown("**The picture**, and the box around the evidence")
         drawn = [scene.frame.box_to_picture(*box)] if part.any() else []
@@ -318,7 +320,7 @@ def top_five(found: list[np.ndarray]) -> None:
 
 def several(found: list[np.ndarray]) -> None:
     st.markdown(f"**{asked_of.title[0].upper()}{asked_of.title[1:]}** in several pictures, in the colours of one scale")
-    scores = [scored(frame.scores(net, pixels), where) for _, _, pixels, _, _ in asks]
+    scores = [scored(scores_of(net, pixels), where) for _, _, pixels, _, _ in asks]
     choose = lambda k: move(view="one map", **({"image": titles[k]} if k else {}))  # noqa: E731
     side_by_side(found, "picture", scores, choose)
 
@@ -387,7 +389,7 @@ DRAW = dict(zip(VIEWS, (one_map, top_five, several, all_layers), strict=True))
 found: list[np.ndarray] = []
 if view == "one map" and asking.steps is None:
     try:
-        found = [frame.ask(evidence, scene, where, method=method, layer=layer)]
+        found = [ask(evidence, scene, where, method=method, layer=layer)]
         one_map(found)
     except ValueError as refusal:
         st.error(str(refusal))
@@ -407,8 +409,8 @@ else:
 
     jobs.show(net.engine, job, draw)
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("explain", "cam_weakness", "What does the map leave out?")
-    frame.onward("explain", "occlusion", "Does hiding that place lower the score?")
+    links.onward("explain", "cam_weakness", "What does the map leave out?")
+    links.onward("explain", "occlusion", "Does hiding that place lower the score?")
 
 # Which of the maps stands for all in the panel that reproduces: that of the class, picture and layer that are chosen.
 number = where
@@ -417,8 +419,8 @@ if view == "top five" and scene.class_index not in top:
 chosen = next(
     (
         k
-        for k, ask in enumerate(asks)
-        if (view != "top five" or ask[3] == number) and ask[4] == layer and k < len(found)
+        for k, each in enumerate(asks)
+        if (view != "top five" or each[3] == number) and each[4] == layer and k < len(found)
     ),
     None,
 )
@@ -429,7 +431,7 @@ def map_png() -> bytes:
     return image.to_png(marks.enlarge(painting.paint(found[chosen], *bounds, signed), 400))
 
 
-frame.foot(
+foot.foot(
     asking.function,
     scene,
     knobs={key: value for key, value in (("target", number), ("layer", layer)) if key in asking.takes} | numbers,
@@ -438,7 +440,7 @@ frame.foot(
         (
             "Numbers (NPZ)",
             "cam.npz",
-            frame.npz(**{f"{k}_{title}": each for k, (title, each) in enumerate(zip(titles, found, strict=False))}),
+            foot.npz(**{f"{k}_{title}": each for k, (title, each) in enumerate(zip(titles, found, strict=False))}),
             "application/octet-stream",
         ),
     ]

@@ -16,13 +16,15 @@ from engine.grad_cam import grad_cam
 from engine.hide_and_seek import hide, hide_and_seek, hide_and_seek_steps
 from engine.net import softmax
 from engine.target import asked, class_probability, number
-from ui import controls, frame, jobs
+from ui import controls, foot, jobs, links
+from ui.ask import aim, ask
 from ui.charts import marks, overlays, painting, plots
+from ui.scene import class_names, current_scene, need_gradients, scores_of
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
-frame.need_gradients(net)
+foot.head(__doc__)
+need_gradients(net)
 
 # Choose -------------------------------------------------------------------------------------------------------------
 
@@ -53,13 +55,13 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
 # Compute ------------------------------------------------------------------------------------------------------------
 
 of_class = "against" not in where
-target = asked(net, frame.aim(net, where))
-told = asked(net, frame.aim(net, where), class_probability)
+target = asked(net, aim(net, where))
+told = asked(net, aim(net, where), class_probability)
 job = jobs.run(
     net.engine,
     function.__name__,
     (net.sha256, net.output, image.digest(scene.pixels), *where.items(), *knobs.values()),
-    lambda: steps(net, scene.pixels, frame.aim(net, where), **knobs),
+    lambda: steps(net, scene.pixels, aim(net, where), **knobs),
 )
 
 # Show ---------------------------------------------------------------------------------------------------------------
@@ -143,7 +145,7 @@ def draw_erased(found: Erased) -> None:
                 alt=f"The map of round {k + 1}, with a maximum of {found.maps[k].max():.3g}.",
             )
         with score:
-            now = softmax(frame.scores(net, found.pictures[k])[None])[0]
+            now = softmax(scores_of(net, found.pictures[k])[None])[0]
             st.metric(
                 f"Round {k + 1}",
                 said(found.scores[k]),
@@ -151,13 +153,13 @@ def draw_erased(found: Erased) -> None:
             )
             likeliest = int(now.argmax())
             st.caption(
-                f"Likeliest: {frame.class_names(net)[likeliest]}, {now[likeliest]:.1%}."
+                f"Likeliest: {class_names(net)[likeliest]}, {now[likeliest]:.1%}."
                 + ("" if found.regions[k].any() else " Nothing speaks for it any more.")
             )
 
 
 def draw_hidden(found: np.ndarray) -> None:
-    plain = frame.ask(grad_cam, scene, where, layer=layer)
+    plain = ask(grad_cam, scene, where, layer=layer)
     most = [float(values.max()) or 1.0 for values in (plain, found)]
     most = [max(most)] * 2 if scale == "both maps" else most
     # How far a map reaches: the share of the picture that its largest part covers, from 20 % of its maximum on.
@@ -188,8 +190,8 @@ def draw_hidden(found: np.ndarray) -> None:
         copy = hide(scene.pixels, blank(scene.pixels, fill), np.random.default_rng(0), cells, hidden)
         controls.still(overlays.picture(seen(copy), smooth=False), alt="The picture with random patches hidden.")
         st.caption(
-            f"{told.title[0].upper()}{told.title[1:]}: {said(number(net, copy, frame.aim(net, where)))} of this copy, "
-            f"{said(frame.ask(number, scene, where))} of the whole picture."
+            f"{told.title[0].upper()}{told.title[1:]}: {said(number(net, copy, aim(net, where)))} of this copy, "
+            f"{said(ask(number, scene, where))} of the whole picture."
         )
 
 
@@ -204,8 +206,8 @@ def draw(step, complete: bool) -> None:
 
 jobs.show(net.engine, job, draw)
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("explain", "cam", "The map itself, and nine other ways to make it", method="Grad-CAM", layer=layer)
-    frame.onward("explain", "occlusion", "One patch at a time, all over the picture")
+    links.onward("explain", "cam", "The map itself, and nine other ways to make it", method="Grad-CAM", layer=layer)
+    links.onward("explain", "occlusion", "One patch at a time, all over the picture")
 
 found = job.step.result if job.step else None
 arrays = {} if found is None else vars(found) if view == "erasing" else {"map": found}
@@ -216,13 +218,13 @@ def map_png() -> bytes:
     return image.to_png(marks.enlarge(painting.paint(values, 0.0, float(values.max()) or 1.0, signed=False), 400))
 
 
-frame.foot(
+foot.foot(
     function,
     scene,
     knobs={"target": where, **knobs},
     downloads=[
         ("Map (PNG)", f"{function.__name__}.png", map_png, "image/png"),
-        ("Numbers (NPZ)", f"{function.__name__}.npz", frame.npz(**arrays), "application/octet-stream"),
+        ("Numbers (NPZ)", f"{function.__name__}.npz", foot.npz(**arrays), "application/octet-stream"),
     ]
     if arrays
     else [],

@@ -19,16 +19,18 @@ from engine.evidence import evidence, over_picture, ways
 from engine.net import softmax
 from engine.nets import UnknownNet
 from engine.step import Step
-from ui import controls, frame, jobs
+from ui import controls, foot, jobs, links
+from ui.ask import ask
 from ui.charts import network, overlays, plots
+from ui.scene import current_scene, no_gradients, open_network, scores_of
 
 HALF = 140  # pixels: two maps in one panel
 TITLES = {CHEAT: "Clever Hans", HONEST: "the honest one"}
 
-here = frame.scene()
-frame.head(__doc__)
+here = current_scene()
+foot.head(__doc__)
 try:
-    nets = {name: frame.network(name) for name in TITLES}
+    nets = {name: open_network(name) for name in TITLES}
 except UnknownNet as error:
     st.error(str(error))
     st.stop()
@@ -39,7 +41,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     seed = controls.number("Picture", "seed", 0, 10**6, 0, width=130, help="Another number, another picture.")
 methods = controls.several("Methods", "exposing", list(ways()), USUAL.split(", "))
 gradient = [method for method in methods if ways()[method].needs_gradient]
-if gradient and (reason := next(filter(None, map(frame.no_gradients, nets.values())), "")):
+if gradient and (reason := next(filter(None, map(no_gradients, nets.values())), "")):
     st.warning(f"Left out, for they need gradients: {', '.join(gradient)}. {reason}", icon=":material/gpp_bad:")
     methods = [method for method in methods if method not in gradient]
 
@@ -59,7 +61,7 @@ with left:
 scenes, named = {}, {}
 for panel, (name, net) in zip(rest, nets.items(), strict=True):
     seen = view(shown, net)
-    probabilities = softmax(frame.scores(net, seen.pixels)[None])[0]
+    probabilities = softmax(scores_of(net, seen.pixels)[None])[0]
     named[name] = int(probabilities.argmax())
     scenes[name] = dataclasses.replace(here, net=net, pixels=seen.pixels, picture_name="planted-disc-square")
     with panel:
@@ -69,7 +71,7 @@ for panel, (name, net) in zip(rest, nets.items(), strict=True):
             network.top_classes(
                 [net.labels[k] for k in order],
                 probabilities[order],
-                frame.scores(net, seen.pixels)[order],
+                scores_of(net, seen.pixels)[order],
                 net.labels[named[name]],
             ),
             alt=f"The network {name} says {net.labels[named[name]]}.",
@@ -86,7 +88,7 @@ refused: dict[str, str] = {}
 for method in methods:
     try:
         maps[method] = {
-            name: over_picture(frame.ask(evidence, scenes[name], {"class": named[name]}, method=method), truth.SIZE)
+            name: over_picture(ask(evidence, scenes[name], {"class": named[name]}, method=method), truth.SIZE)
             for name in nets
         }
     except ValueError as error:
@@ -197,14 +199,14 @@ def draw(step, complete: bool) -> None:
 
 
 jobs.show(here.net.engine, job, draw)
-frame.onward("explain", "faithfulness", "Measured without knowing the truth", net=CHEAT, image="planted-disc-square")
+links.onward("explain", "faithfulness", "Measured without knowing the truth", net=CHEAT, image="planted-disc-square")
 tables = job.step.result if job.step else {}
 arrays = {
     f"{name}.{column}": values
     for name, table in tables.items()
     for column, values in taken_apart(table, name)[0].items()
 }
-frame.foot(
+foot.foot(
     clever_hans,
     scenes[CHEAT],
     knobs=knobs,
@@ -214,7 +216,7 @@ frame.foot(
             (f"All rows of {name} (CSV)", f"{name}.csv", rows.to_csv(index=False), "text/csv")
             for name, rows in tables.items()
         ),
-        ("Numbers (NPZ)", "clever_hans.npz", frame.npz(**arrays), "application/octet-stream"),
+        ("Numbers (NPZ)", "clever_hans.npz", foot.npz(**arrays), "application/octet-stream"),
     ]
     if tables
     else [],

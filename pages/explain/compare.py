@@ -11,20 +11,22 @@ import streamlit as st
 from engine import image, nets
 from engine.compare import at, compare, compare_steps, networks_steps
 from engine.evidence import evidence, over_picture, ways
-from ui import controls, frame, jobs
+from ui import controls, foot, jobs, links
+from ui.ask import aim
 from ui.charts import grids, marks, overlays, painting
+from ui.scene import cached, current_scene, no_gradients
 
 MOST = 6
 QUICK = ["CAM", "Grad-CAM", "LayerCAM", "Gradient", "Gradient × input", "Guided backpropagation"]
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
+foot.head(__doc__)
 
 
 def without_gradients(asked: list[str]) -> dict[str, str]:
     """What of that cannot be asked, because the network's gradients are not to be had, and why."""
-    reason = frame.no_gradients(net) if asked else ""
+    reason = no_gradients(net) if asked else ""
     said = f"This needs gradients, and this network has no certified twin. {reason}"
     return dict.fromkeys(asked, said) if reason else {}
 
@@ -53,7 +55,7 @@ elif what == "layers":
 else:
     here = nets.at_hand()
     label = net.labels[scene.class_index]
-    labels = frame.cached(lambda path, modified: nets.labels(path), 64)
+    labels = cached(lambda path, modified: nets.labels(path), 64)
     having = [name for name, path in here.items() if label in labels(path, path.stat().st_mtime)]
     method = controls.one("Method", "method", list(ways()), "Grad-CAM", width=320)
     titles = controls.several(
@@ -88,7 +90,7 @@ else:
         net.engine,
         "compare",
         (net.sha256, net.output, image.digest(scene.pixels), *where.values(), *knobs.values()),
-        lambda: compare_steps(net, scene.pixels, frame.aim(net, where), **knobs),
+        lambda: compare_steps(net, scene.pixels, aim(net, where), **knobs),
     )
 
 
@@ -179,7 +181,7 @@ st.caption(
 )
 result = job.step.result if job.step else None
 follow = chosen[0] if what == "methods" else method
-frame.onward("explain", "faithfulness", f"Does the network really go by {follow}?", method=follow)
+links.onward("explain", "faithfulness", f"Does the network really go by {follow}?", method=follow)
 
 
 def maps_png() -> bytes:
@@ -193,7 +195,7 @@ def maps_png() -> bytes:
 
 # The command line asks one network at a time: here the sidebar's.
 alone = what == "networks"
-frame.foot(
+foot.foot(
     compare if not alone else evidence if result and net.name in result.maps else None,
     scene,
     knobs={"target": where, "method": method}
@@ -204,7 +206,7 @@ frame.foot(
         (
             "Numbers (NPZ)",
             "compare.npz",
-            frame.npz(**result.maps, correlations=result.correlations),
+            foot.npz(**result.maps, correlations=result.correlations),
             "application/octet-stream",
         ),
     ]

@@ -15,8 +15,10 @@ from engine.evidence import ways
 from engine.faithfulness import BLUR, GREY, faithfulness, faithfulness_steps, ranking, shown
 from engine.fill import blank
 from engine.trials import Trial, against, summary, trials_steps
-from ui import controls, frame, jobs
+from ui import controls, foot, jobs, links
+from ui.ask import aim
 from ui.charts import marks, overlays, plots
+from ui.scene import current_scene, need_gradients
 
 # What each measure asks, what is good, and whether more is better.
 MEASURES = {
@@ -35,9 +37,9 @@ MEASURES = {
     "iou": ("IoU", "overlap of the map's largest part with the truth; **high** is good", True),
 }
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
+foot.head(__doc__)
 
 how_many = controls.choice("On", "on", ["one picture", "many pictures"])
 EXPLAINED = """
@@ -79,13 +81,13 @@ def one_picture() -> None:
         parts = controls.number("Random parts", "parts", 8, 512, 32, width=130, help="How many infidelity hides.")
         numbers = controls.precision(net)
     if ways()[method].needs_gradient:
-        frame.need_gradients(net)
+        need_gradients(net)
     knobs = {"method": method, "layer": layer, "points": points, "masks": parts, **numbers}
     job = jobs.run(
         net.engine,
         "faithfulness",
         (net.sha256, net.output, image.digest(scene.pixels), *where.values(), *knobs.values()),
-        lambda: faithfulness_steps(net, scene.pixels, frame.aim(net, where), **knobs),
+        lambda: faithfulness_steps(net, scene.pixels, aim(net, where), **knobs),
     )
     truth = truth_of(scene.picture_name)
 
@@ -177,10 +179,10 @@ def one_picture() -> None:
 
     jobs.show(net.engine, job, draw)
     with st.container(horizontal=True, gap="medium"):
-        frame.onward("explain", "compare", "What do other methods say?")
-        frame.onward("explain", "clever_hans", "And where one knows the truth?")
+        links.onward("explain", "compare", "What do other methods say?")
+        links.onward("explain", "clever_hans", "And where one knows the truth?")
     found = job.step.result if job.step else None
-    frame.foot(
+    foot.foot(
         faithfulness,
         scene,
         knobs={"target": where, **knobs},
@@ -189,7 +191,7 @@ def one_picture() -> None:
             (
                 "Numbers (NPZ)",
                 "faithfulness.npz",
-                frame.npz(
+                foot.npz(
                     evidence=found.evidence,
                     **{column: found.curves[column].to_numpy() for column in found.curves},
                     **{f"measure_{name}": np.array(getattr(found, name)) for name in list(MEASURES)[:6]},
@@ -242,7 +244,7 @@ def many_pictures() -> None:
     numbers = controls.precision(net)
     asked = [method for method in methods if ways()[method].needs_gradient]
     if asked:
-        frame.need_gradients(net)
+        need_gradients(net)
     if not methods or not pictures:
         st.info("Choose a method and a picture.")
         st.stop()
@@ -285,9 +287,9 @@ def many_pictures() -> None:
         )
 
     jobs.show(net.engine, job, draw)
-    frame.onward("explain", "compare", "How do these methods look side by side?")
+    links.onward("explain", "compare", "How do these methods look side by side?")
     rows = job.step.result if job.step else None
-    frame.foot(
+    foot.foot(
         downloads=[
             ("Means and intervals (CSV)", "summary.csv", summary(rows).to_csv(index=False), "text/csv"),
             ("All rows (CSV)", "rows.csv", rows.to_csv(index=False), "text/csv"),

@@ -15,8 +15,10 @@ from engine.gates import NoGate
 from engine.guided_backpropagation import gated_gradient, guided_backpropagation
 from engine.saliency import largest
 from engine.target import asked
-from ui import controls, frame
+from ui import controls, foot, links
+from ui.ask import aim, ask
 from ui.charts import overlays, painting
+from ui.scene import current_scene, need_gradients
 
 RULES = {"plain": "Gradient", "guided": "Guided backpropagation", "deconvnet": "Deconvnet"}
 GATES = {
@@ -27,11 +29,11 @@ GATES = {
     "SiLU": "is x · Sigmoid(x), taken as one gate",
 }
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
-frame.need_gradients(net)
-frame.onward("explain", "sanity", "Does this picture depend on what the network learned?")
+foot.head(__doc__)
+need_gradients(net)
+links.onward("explain", "sanity", "Does this picture depend on what the network learned?")
 
 where = controls.target(scene, kinds=("class", "unit", "margin"))
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -45,11 +47,11 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         "Full colour at percentile", 90.0, 100.0, 99.5, 0.1, key="clip", bind="query-params", width=200
     )
 
-target = asked(net, frame.aim(net, where))
+target = asked(net, aim(net, where))
 slopes, refusal = {}, ""
 for rule in RULES:
     try:
-        slopes[rule] = frame.ask(gated_gradient, scene, where, rule=rule)
+        slopes[rule] = ask(gated_gradient, scene, where, rule=rule)
     except NoGate as error:
         refusal = str(error)
 tops = {rule: float(np.percentile(np.abs(slope), percentile)) or 1.0 for rule, slope in slopes.items()}
@@ -122,8 +124,8 @@ with right:
             "all the same, because it does not ask what went through forwards."
         )
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("explain", "saliency", "The gradient alone, and what else is made of it")
-    frame.onward("explain", "occlusion", "Does hiding those pixels lower the score?")
+    links.onward("explain", "saliency", "The gradient alone, and what else is made of it")
+    links.onward("explain", "occlusion", "Does hiding those pixels lower the score?")
 
 shown = "plain" if refusal else "guided"
 # Without its sign it is one of the methods by name; the picture with its colours is what they are made from.
@@ -136,7 +138,7 @@ def map_png(rule: str) -> bytes:
     return image.to_png(painting.paint(largest(slopes[rule]), 0.0, tops[rule], False))
 
 
-frame.foot(
+foot.foot(
     guided_backpropagation if of_largest else gated_gradient,
     scene,
     knobs={"target": where} | ({} if of_largest else {"rule": shown}),
@@ -145,7 +147,7 @@ frame.foot(
         (
             "Numbers (NPZ)",
             "guided.npz",
-            frame.npz(**slopes, **({"largest": largest(slopes[shown])} if of_largest else {})),
+            foot.npz(**slopes, **({"largest": largest(slopes[shown])} if of_largest else {})),
             "application/octet-stream",
         ),
     ],

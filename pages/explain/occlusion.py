@@ -20,16 +20,18 @@ from engine.occlusion import (
     positions,
 )
 from engine.target import asked, class_probability, number
-from ui import controls, frame, jobs
+from ui import controls, foot, jobs, links, sidebar
+from ui.ask import aim, ask
 from ui.charts import marks, network, overlays, painting
+from ui.scene import class_names, current_scene, scores_of
 
 NUMBERS = ("exact", "approximate")
 APPROXIMATE = {"field": 0.5, "drill": 0.3}  # half of each map's side at most, and three tenths of the gaps
 TRIED = 14  # positions a side, at most, at which the two are compared
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
+foot.head(__doc__)
 
 where = controls.target(scene, kinds=("class", "margin", "unit"), at_key="cell")
 side = min(net.input_size)
@@ -50,8 +52,8 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
 knobs = {"patch": patch, "stride": stride, "fill": fill} | (APPROXIMATE if numbers == "approximate" else {})
 height, width = net.input_size
 rows, cols = positions(height, patch, stride), positions(width, patch, stride)
-target = asked(net, frame.aim(net, where), class_probability)
-before = float(frame.ask(number, scene, where))
+target = asked(net, aim(net, where), class_probability)
+before = float(ask(number, scene, where))
 said = (lambda value: f"{value:.1%}") if of_class else (lambda value: f"{value:.3g}")
 about = "≈ " if numbers == "approximate" else ""
 # Each position's cell on the screen: a stride wide, around the middle of its patch.
@@ -69,7 +71,7 @@ job = jobs.run(
     net.engine,
     "occlusion",
     (net.sha256, net.output, image.digest(scene.pixels), *where.values(), *knobs.values()),
-    lambda: occlusion_steps(net, scene.pixels, frame.aim(net, where), **knobs),
+    lambda: occlusion_steps(net, scene.pixels, aim(net, where), **knobs),
 )
 
 
@@ -119,10 +121,10 @@ def draw(step, complete: bool) -> None:
         grey = hidden if hidden.shape[2] == 3 else hidden.repeat(3, 2)
         controls.still(overlays.picture(grey, boxes=[box], smooth=False), alt="The picture with the patch in place.")
     with right:
-        logits = frame.scores(net, hidden)
+        logits = scores_of(net, hidden)
         after = softmax(logits[None])[0]
         top = (-after).argsort()[:5]
-        names = frame.class_names(net)
+        names = class_names(net)
         st.altair_chart(
             network.top_classes([names[k] for k in top], after[top], logits[top], scene.class_name),
             alt=f"With the patch in place the likeliest class is {names[top[0]]}.",
@@ -135,9 +137,9 @@ def draw(step, complete: bool) -> None:
 
 jobs.show(net.engine, job, draw)
 if numbers == "approximate":
-    name = frame.suits(net)
+    name = sidebar.suits(net)
     tried = net.view(samples.load(name))[0]
-    asked_there = int(net.scores(net.batch(tried))[0].argmax()) if of_class else frame.aim(net, where)
+    asked_there = int(net.scores(net.batch(tried))[0].argmax()) if of_class else aim(net, where)
     # A few positions are enough to compare, and three a side are the least.
     apart = {**knobs, "stride": max(min(max(stride, -(-max(height, width) // TRIED)), (side - patch) // 2), 1)}
 
@@ -164,8 +166,8 @@ if numbers == "approximate":
 else:
     st.badge("exact", icon=":material/verified:", color="green", help="The numbers are those of whole pictures.")
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("explain", "rise", "And if random parts are hidden, of no one size?")
-    frame.onward("explain", "saliency", "Which single pixels matter most?")
+    links.onward("explain", "rise", "And if random parts are hidden, of no one size?")
+    links.onward("explain", "saliency", "Which single pixels matter most?")
 
 
 def map_png() -> bytes:
@@ -174,7 +176,7 @@ def map_png() -> bytes:
     return image.to_png(marks.enlarge(painted, 400))
 
 
-frame.foot(
+foot.foot(
     occlusion,
     scene,
     knobs={"target": where, **knobs},
@@ -183,7 +185,7 @@ frame.foot(
         (
             "Numbers (NPZ)",
             "occlusion.npz",
-            frame.npz(values=job.step.result, rows=np.array(rows), cols=np.array(cols)),
+            foot.npz(values=job.step.result, rows=np.array(rows), cols=np.array(cols)),
             "application/octet-stream",
         ),
     ]

@@ -10,12 +10,14 @@ import streamlit as st
 from engine import image
 from engine.rise import FILLS, rise, rise_steps
 from engine.target import asked, class_probability
-from ui import controls, frame, jobs
+from ui import controls, foot, jobs, links
+from ui.ask import aim
 from ui.charts import marks, overlays, painting
+from ui.scene import current_scene
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
+foot.head(__doc__)
 
 where = controls.target(scene, kinds=("class", "margin", "unit"))
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -37,12 +39,12 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     numbers = controls.precision(net)
 
 knobs = {"masks": masks, "cells": cells, "shown": shown, "fill": fill, "stable": stable, **numbers}
-target = asked(net, frame.aim(net, where), class_probability)
+target = asked(net, aim(net, where), class_probability)
 job = jobs.run(
     net.engine,
     "rise",
     (net.sha256, net.output, image.digest(scene.pixels), *where.values(), *knobs.values()),
-    lambda: rise_steps(net, scene.pixels, frame.aim(net, where), **knobs),
+    lambda: rise_steps(net, scene.pixels, aim(net, where), **knobs),
 )
 
 
@@ -95,8 +97,8 @@ def draw(step, complete: bool) -> None:
 
 jobs.show(net.engine, job, draw)
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("explain", "occlusion", "One patch at a time")
-    frame.onward("explain", "faithfulness", "Does the network really go by this map?", method="RISE")
+    links.onward("explain", "occlusion", "One patch at a time")
+    links.onward("explain", "faithfulness", "Does the network really go by this map?", method="RISE")
 
 
 def map_png() -> bytes:
@@ -104,7 +106,7 @@ def map_png() -> bytes:
     return image.to_png(painting.paint(values, *painting.limits(values, signed=True), signed=True))
 
 
-frame.foot(
+foot.foot(
     rise,
     scene,
     knobs={"target": where, **knobs},
@@ -113,7 +115,7 @@ frame.foot(
         (
             "Numbers (NPZ)",
             "rise.npz",
-            frame.npz(map=job.step.result.map, error=job.step.result.error, masks=np.array(job.step.result.masks)),
+            foot.npz(map=job.step.result.map, error=job.step.result.error, masks=np.array(job.step.result.masks)),
             "application/octet-stream",
         ),
     ]

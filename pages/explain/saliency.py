@@ -15,8 +15,10 @@ from engine.integrated_gradients import integrated_gradients, integrated_gradien
 from engine.saliency import gradient, saliency, signed_saliency
 from engine.smooth_grad import smooth_grad, smooth_grad_steps
 from engine.target import asked
-from ui import controls, frame, jobs
+from ui import controls, foot, jobs, links
+from ui.ask import aim, ask
 from ui.charts import marks, overlays, painting
+from ui.scene import current_scene, need_gradients
 
 # What is computed, step by step where it takes long, what it is called, and whether its maps have a sign.
 KINDS = {
@@ -28,10 +30,10 @@ KINDS = {
     "Integrated Gradients": (integrated_gradients, integrated_gradients_steps, "Integrated Gradients", True),
 }
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
-frame.need_gradients(net)
+foot.head(__doc__)
+need_gradients(net)
 
 where = controls.target(scene, kinds=("class", "unit", "margin"))
 kind = controls.choice(
@@ -69,7 +71,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     if kind == "Integrated Gradients":
         knobs["steps"] = controls.number("Steps, at least", "steps", 4, 1024, 32, width=130)
 
-target = asked(net, frame.aim(net, where))
+target = asked(net, aim(net, where))
 unit = f"{target.unit} contributed" if contributes else f"{target.unit} per unit of pixel value"
 boxes = []
 if where.get("row") is not None:
@@ -142,22 +144,22 @@ def draw(result, complete: bool = True) -> None:
 
 
 if steps is None:
-    result = frame.ask(function, scene, where, **knobs)
+    result = ask(function, scene, where, **knobs)
     draw(result)
 else:
     job = jobs.run(
         net.engine,
         "saliency",
         (net.sha256, net.output, image.digest(scene.pixels), kind, *where.values(), *knobs.values()),
-        lambda: steps(net, scene.pixels, frame.aim(net, where), **knobs),
+        lambda: steps(net, scene.pixels, aim(net, where), **knobs),
     )
     jobs.show(net.engine, job, lambda step, complete: draw(step.result if step else None, complete))
     result = job.step.result if job.step else None
 
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("explain", "occlusion", "Does hiding those pixels lower the score?")
-    frame.onward("explain", "sanity", "Does this picture depend on what the network learned?")
-    frame.onward("explain", "guided", "And if only what raises the number is followed back?")
+    links.onward("explain", "occlusion", "Does hiding those pixels lower the score?")
+    links.onward("explain", "sanity", "Does this picture depend on what the network learned?")
+    links.onward("explain", "guided", "And if only what raises the number is followed back?")
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -222,13 +224,13 @@ another. A pixel of the baseline's own colour gets nothing. Try several; what st
 Paper: [Sundararajan, Taly, Yan 2017](https://arxiv.org/abs/1703.01365), equation 1 and proposition 1.
 """,
 }
-frame.foot(
+foot.foot(
     function,
     scene,
     knobs={"target": where, **knobs},
     downloads=[
         ("Map (PNG)", "saliency.png", map_png, "image/png"),
-        ("Numbers (NPZ)", "saliency.npz", frame.npz(**arrays()), "application/octet-stream"),
+        ("Numbers (NPZ)", "saliency.npz", foot.npz(**arrays()), "application/octet-stream"),
     ]
     if result is not None
     else [],

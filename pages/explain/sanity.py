@@ -14,15 +14,17 @@ import streamlit as st
 from engine import gates, image
 from engine.evidence import way, ways
 from engine.sanity import learned, sanity, sanity_steps
-from ui import controls, frame, jobs
+from ui import controls, foot, jobs, links
+from ui.ask import aim
 from ui.charts import overlays, plots
+from ui.scene import current_scene, need_gradients
 
 SIDE = 108  # pixels of a map: seven abreast on a screen of 1280, three on a phone
 STAYS = 0.5  # the rank correlation with half of the layers random from which on the page says that the map stays
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
+foot.head(__doc__)
 
 
 def usual() -> list[str]:
@@ -40,7 +42,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         methods = controls.several("Methods", "checked", list(ways()), usual(), most=5) or usual()
     stages = controls.number("Stages", "stages", 1, max(1, min(layers, 12)), min(layers, 6) or 1, width=110)
 if any(way(method).needs_gradient for method in methods):
-    frame.need_gradients(net)
+    need_gradients(net)
 
 where = {"class": scene.class_index}
 overview = st.container()
@@ -88,7 +90,7 @@ for method in methods:
         net.engine,
         f"sanity_{way(method).name}",
         (net.sha256, net.output, image.digest(scene.pixels), *where.values(), stages),
-        lambda method=method: sanity_steps(net, scene.pixels, frame.aim(net, where), method=method, stages=stages),
+        lambda method=method: sanity_steps(net, scene.pixels, aim(net, where), method=method, stages=stages),
     )
     jobs.show(net.engine, job, functools.partial(draw, method))
     if job.step:
@@ -147,19 +149,19 @@ with overview:
         )
 
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("explain", "guided", "Look at guided backpropagation closely")
-    frame.onward("explain", "saliency", "Look at the gradient closely")
+    links.onward("explain", "guided", "Look at guided backpropagation closely")
+    links.onward("explain", "saliency", "Look at the gradient closely")
 
 arrays = {}
 for method, result in found.items():
     columns = {column: result.table[column].to_numpy() for column in result.table}
     columns["layer"] = columns["layer"].astype(str)
     arrays |= {f"{way(method).name}_{part}": each for part, each in (columns | {"maps": result.maps}).items()}
-frame.foot(
+foot.foot(
     sanity,
     scene,
     knobs={"target": where, "method": methods[0], "stages": stages},
-    downloads=[("Numbers (NPZ)", "sanity.npz", frame.npz(**arrays), "application/octet-stream")] if found else [],
+    downloads=[("Numbers (NPZ)", "sanity.npz", foot.npz(**arrays), "application/octet-stream")] if found else [],
     explained="""
 The layers are made random from the top down, each stage keeping those before it. Here a layer's own weights are
 shuffled, so that no scheme of initialisation has to be chosen (the paper draws them anew); biases and normalisations

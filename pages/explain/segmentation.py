@@ -12,14 +12,16 @@ from engine import image
 from engine.evidence import way, ways
 from engine.segmentation import BACKGROUND, FOREGROUND, segmentation
 from engine.target import asked
-from ui import controls, frame
+from ui import controls, foot, links
+from ui.ask import aim, ask
 from ui.charts import marks, overlays, painting
+from ui.scene import current_scene, need_gradients
 
 BLUE = "#2759a5"
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
+foot.head(__doc__)
 
 where = controls.target(scene, kinds=("class", "unit", "margin"))
 quick = [title for title, asking in ways().items() if asking.steps is None]  # the page waits for them
@@ -41,13 +43,13 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         **slider,
     )
 if way(method).needs_gradient:
-    frame.need_gradients(net)
+    need_gradients(net)
 
-target = asked(net, frame.aim(net, where))
+target = asked(net, aim(net, where))
 knobs = {"method": method, "foreground": foreground, "background": background, "smooth": smooth}
 try:
     with st.spinner("Cutting …"):
-        found = frame.ask(segmentation, scene, where, **knobs)
+        found = ask(segmentation, scene, where, **knobs)
 except ValueError as error:  # a method that this network has not got what it takes for
     st.warning(str(error), icon=":material/block:")
     st.stop()
@@ -107,10 +109,10 @@ with right:
 """
     )
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("explain", "saliency", "The gradient itself")
-    frame.onward("explain", "sanity", "Does this map depend on what the network learned?")
+    links.onward("explain", "saliency", "The gradient itself")
+    links.onward("explain", "sanity", "Does this map depend on what the network learned?")
 
-frame.foot(
+foot.foot(
     segmentation,
     scene,
     knobs={"target": where, **knobs},
@@ -120,7 +122,7 @@ frame.foot(
         (
             "Numbers (NPZ)",
             "segmentation.npz",
-            frame.npz(evidence=found.evidence, seeds=found.seeds, mask=found.mask, cut_out=found.cut_out),
+            foot.npz(evidence=found.evidence, seeds=found.seeds, mask=found.mask, cut_out=found.cut_out),
             "application/octet-stream",
         ),
     ],

@@ -9,12 +9,13 @@ import streamlit as st
 
 from engine import image
 from engine.adversarial import AIMS, METHODS, NORMS, adversarial, adversarial_steps, distances, eight_bit
-from ui import controls, fooled, frame, jobs, studio
+from ui import controls, fooled, foot, jobs, links, studio
+from ui.scene import class_names, current_scene, need_gradients
 
-scene = frame.scene()
+scene = current_scene()
 net, k = scene.net, scene.class_index
-frame.head(__doc__)
-frame.need_gradients(net)
+foot.head(__doc__)
+need_gradients(net)
 
 # Choose -------------------------------------------------------------------------------------------------------------
 
@@ -78,22 +79,22 @@ table = None
 if job.step is not None and not job.active:
     pixels = job.step.result.picture
     after = fooled.measured(net, original, pixels, asked)
-    best, names = int(after.argmax()), frame.class_names(net)
+    best, names = int(after.argmax()), class_names(net)
     if best == k if wanted is None else best != wanted:
         more = "more steps" if method in FREE else "a larger epsilon, or more steps"
         st.info(f"It is still taken for {names[best]}: try {more}.", icon=":material/shield:")
     table = fooled.stands(net, original, pixels, wanted, k)
 fooled.note()
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("fool", "fooling", "And if it may be changed more, into anything?")
-    frame.onward("fool", "robustness", "How often does that succeed, on many pictures?")
-    frame.onward("explain", "saliency", "Which pixels does it go by?")
+    links.onward("fool", "fooling", "And if it may be changed more, into anything?")
+    links.onward("fool", "robustness", "How often does that succeed, on many pictures?")
+    links.onward("explain", "saliency", "Which pixels does it go by?")
 
 recipe = {"method": "adversarial", "net": net.name, "sha256": net.sha256, "image": scene.picture_name}
 downloads = studio.downloads(job, "adversarial", {**recipe, "class": asked, **knobs})
 if table is not None:
     downloads.append(("Does it survive? (CSV)", "survival.csv", lambda: table.to_csv(index=False).encode(), "text/csv"))
-frame.foot(
+foot.foot(
     adversarial,
     scene,
     knobs={"target": {"class": asked}, **knobs},

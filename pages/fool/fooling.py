@@ -11,14 +11,15 @@ import streamlit as st
 from engine import image
 from engine.adversarial import eight_bit
 from engine.fooling import Fooled, fooling, fooling_steps
-from ui import controls, fooled, frame, jobs, studio
+from ui import controls, fooled, foot, jobs, links, studio
 from ui.charts import plots
+from ui.scene import class_names, current_scene, need_gradients
 
-scene = frame.scene()
+scene = current_scene()
 net, k = scene.net, scene.class_index
-names = frame.class_names(net)
-frame.head(__doc__)
-frame.need_gradients(net)
+names = class_names(net)
+foot.head(__doc__)
+need_gradients(net)
 
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     wanted = fooled.toward(scene)
@@ -80,8 +81,8 @@ if job.step is not None and not job.active:
     table = fooled.stands(net, original, job.step.result.picture, wanted, k)
 fooled.note()
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("fool", "attack", "And if the change must stay below a bound?")
-    frame.onward("imagine", "maximize", "What does it look for, when it looks for that class?", start="picture")
+    links.onward("fool", "attack", "And if the change must stay below a bound?")
+    links.onward("imagine", "maximize", "What does it look for, when it looks for that class?", start="picture")
 
 recipe = {"method": "fooling", "net": net.name, "sha256": net.sha256, "image": scene.picture_name}
 downloads = studio.downloads(
@@ -92,7 +93,7 @@ downloads = studio.downloads(
 )
 if table is not None:
     downloads.append(("Does it survive? (CSV)", "survival.csv", lambda: table.to_csv(index=False).encode(), "text/csv"))
-frame.foot(
+foot.foot(
     fooling,
     scene,
     knobs={"target": {"class": wanted}, **knobs},

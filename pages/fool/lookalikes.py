@@ -11,24 +11,25 @@ from engine import image, samples
 from engine.adversarial import eight_bit
 from engine.lookalikes import CUTS, cut_out, loaded, lookalikes, lookalikes_steps, pasted, places, summed
 from engine.net import softmax
-from ui import controls, fooled, frame, jobs
+from ui import controls, fooled, foot, jobs, links, sidebar
 from ui.charts import marks, network, overlays, painting
+from ui.scene import UPLOAD, cached, class_names, current_scene, scores_of
 
 SEVERAL = 7  # classes that have a colour of their own on the map; what else there is shares one
 REST = "other classes"
 
-scene = frame.scene()
+scene = current_scene()
 net, k = scene.net, scene.class_index
-names = frame.class_names(net)
-frame.head(__doc__)
+names = class_names(net)
+foot.head(__doc__)
 
 # Choose -------------------------------------------------------------------------------------------------------------
 
 SUITED = {"china": "astronaut", "digit-3": "digit-8", "planted-disc-square": "planted-square"}
 grey = net.channels == 1  # digits: on black a whole picture of one is a black square
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-    usual = SUITED[frame.suits(net)]
-    name = controls.one("What is pasted", "other", [*samples.SAMPLES, frame.UPLOAD], usual, width=220)
+    usual = SUITED[sidebar.suits(net)]
+    name = controls.one("What is pasted", "other", [*samples.SAMPLES, UPLOAD], usual, width=220)
     cuts = {"whole": "the whole picture", "thing": "the thing in its middle"}
     titles = [cuts[each] for each in (CUTS[::-1] if grey else CUTS)]
     chosen = controls.choice("Pasted is", "cut_grey" if grey else "cut", titles)
@@ -41,7 +42,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
 rows, cols = places(net.input_size, grid)
 
 other = name
-if name == frame.UPLOAD:
+if name == UPLOAD:
     given = st.file_uploader("The other: JPEG, PNG, WebP or GIF", type="image", key="other_file", max_upload_size=64)
     if given is None:
         st.info("Choose the picture that is to be pasted into yours.", icon=":material/image:")
@@ -51,12 +52,12 @@ if name == frame.UPLOAD:
     except image.NotAPicture as error:
         st.error(str(error), icon=":material/broken_image:")
         st.stop()
-rgba = frame.cached(loaded)(other, cut)
+rgba = cached(loaded)(other, cut)
 
 # Compute ------------------------------------------------------------------------------------------------------------
 
 knobs = {"cut": cut, "share": share, "grid": grid}
-mine = image.digest(other) if name == frame.UPLOAD else name
+mine = image.digest(other) if name == UPLOAD else name
 job = jobs.run(
     net.engine,
     "lookalikes",
@@ -180,7 +181,7 @@ def draw(step, complete: bool) -> None:
     pixels = eight_bit(pasted(scene.pixels, piece, (rows[row], cols[col])))
     shown.update(pixels=pixels, before=found.before)
     with right:
-        logits = frame.scores(net, pixels)
+        logits = scores_of(net, pixels)
         said = softmax(logits[None])[0]
         five = (-said).argsort(kind="stable")[:5]
         drawn = pixels if pixels.shape[2] == 3 else pixels.repeat(3, 2)
@@ -199,8 +200,8 @@ if shown and not job.active:
     table = fooled.stands(net, eight_bit(scene.pixels), shown["pixels"], None, shown["before"])
 fooled.note()
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("explain", "occlusion", "And if something is only hidden?")
-    frame.onward("fool", "patch", "What if the thing were made for that?")
+    links.onward("explain", "occlusion", "And if something is only hidden?")
+    links.onward("fool", "patch", "What if the thing were made for that?")
 
 downloads = []
 if job.step is not None:
@@ -212,16 +213,16 @@ if job.step is not None:
     arrays = {key: value for key, value in vars(found).items() if isinstance(value, np.ndarray)}
     downloads = [
         ("Map (PNG)", "lookalikes.png", map_png, "image/png"),
-        ("Numbers (NPZ)", "lookalikes.npz", frame.npz(**arrays), "application/octet-stream"),
+        ("Numbers (NPZ)", "lookalikes.npz", foot.npz(**arrays), "application/octet-stream"),
     ]
 if shown:
     downloads.append(("This picture (PNG)", "pasted.png", lambda: image.to_png(shown["pixels"]), "image/png"))
 if table is not None:
     downloads.append(("Does it survive? (CSV)", "survival.csv", lambda: table.to_csv(index=False).encode(), "text/csv"))
-frame.foot(
+foot.foot(
     lookalikes,
     scene,
-    knobs={"target": {"class": k}, "other": "your-other.jpg" if name == frame.UPLOAD else name, **knobs},
+    knobs={"target": {"class": k}, "other": "your-other.jpg" if name == UPLOAD else name, **knobs},
     downloads=downloads,
     explained="""
 Each cell of the maps is one picture: yours, with the other pasted so that its middle lies there, rounded to 8 bits. The

@@ -17,8 +17,9 @@ from engine.dataset import BadDataset, Dataset
 from engine.examples import Examples, examples
 from engine.net import Net, softmax
 from engine.one_pixel import FewPixels, named, one_pixel, one_pixel_steps, rate, success_steps
-from ui import controls, fooled, frame, jobs, lens, studio
+from ui import controls, fooled, foot, jobs, lens, links, studio
 from ui.charts import marks, overlays, plots
+from ui.scene import HASHES, class_names, current_scene, scores_of
 
 NEAR = 5  # pixels around the first one that are shown large, to each side
 LISTED = 6  # changed pixels whose colours are written out
@@ -31,10 +32,10 @@ KNOWN = {
     "prediction": " These pictures have no label that is a class of the network, so what it says at first counts.",
 }
 
-scene = frame.scene()
+scene = current_scene()
 net, k = scene.net, scene.class_index
-names = frame.class_names(net)
-frame.head(__doc__)
+names = class_names(net)
+foot.head(__doc__)
 
 # Choose -------------------------------------------------------------------------------------------------------------
 
@@ -56,7 +57,7 @@ knobs = {"aim": aim, "count": count, "population": population, "steps": steps, "
 original = eight_bit(scene.pixels)
 asked = k if wanted is None else wanted
 height, width = net.input_size
-before = softmax(frame.scores(net, original)[None])[0]
+before = softmax(scores_of(net, original)[None])[0]
 job = jobs.run(
     net.engine,
     "one_pixel",
@@ -167,7 +168,7 @@ if job.step is not None and not job.active:
 # How often ----------------------------------------------------------------------------------------------------------
 
 
-@st.cache_resource(max_entries=2, show_spinner="Drawing pictures by lot …", hash_funcs=frame.HASHES)
+@st.cache_resource(max_entries=2, show_spinner="Drawing pictures by lot …", hash_funcs=HASHES)
 def some(net: Net, digest: str, count: int, seed: int, _data: Dataset) -> Examples:
     return examples(_data, net, count, seed=seed)
 
@@ -265,8 +266,8 @@ if job.step is not None and not job.active:
 
 fooled.note()
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("fool", "attack", "And if every pixel may change, but none by much?")
-    frame.onward("explain", "occlusion", "Where does the network look?")
+    links.onward("fool", "attack", "And if every pixel may change, but none by much?")
+    links.onward("explain", "occlusion", "Where does the network look?")
 
 recipe = {"method": "one_pixel", "net": net.name, "sha256": net.sha256, "image": scene.picture_name}
 fields = ("pixels", "places", "colours", "path", "genes", "fitness")
@@ -280,7 +281,7 @@ if table is not None:
     downloads.append(("Does it survive? (CSV)", "survival.csv", lambda: table.to_csv(index=False).encode(), "text/csv"))
 if rates is not None:
     downloads.append(("How often? (CSV)", "pictures.csv", lambda: rates.to_csv(index=False).encode(), "text/csv"))
-frame.foot(
+foot.foot(
     one_pixel,
     scene,
     knobs={"target": {"class": asked}, **knobs},

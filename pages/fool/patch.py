@@ -27,8 +27,9 @@ from engine.adversarial_patch import (
 from engine.dataset import Dataset
 from engine.lookalikes import Pasted, lookalikes_steps
 from engine.net import Net, softmax
-from ui import controls, fooled, frame, jobs, lens, studio
+from ui import controls, fooled, foot, jobs, lens, links, studio
 from ui.charts import marks, network, overlays, painting, plots
+from ui.scene import CAMERA, HASHES, UPLOAD, class_names, current_scene, need_gradients, scores_of
 
 SMALL, WIDE = 64, (0.5, 0.7)  # on so few pixels a patch of a third of the picture has no room for a pattern
 GRID = 16  # places along the longer side at which the patch is tried
@@ -36,18 +37,18 @@ PLACES = 32  # along the longer side of the picture, that a click can choose
 LARGE = 1e9  # multiplications of a forward pass: larger networks are trained in fewer steps, unless more are asked for
 STEPS = (80, 30)
 
-scene = frame.scene()
+scene = current_scene()
 net, k = scene.net, scene.class_index
-names = frame.class_names(net)
-frame.head(__doc__)
-frame.need_gradients(net)
+names = class_names(net)
+foot.head(__doc__)
+need_gradients(net)
 height, width = net.input_size
 few = "_small" if min(height, width) < SMALL else ""
 low, high = WIDE if few else SHARE
 
 
 @st.cache_resource(
-    max_entries=2, show_spinner="Reading the pictures …", hash_funcs={**frame.HASHES, Dataset: lambda data: data.digest}
+    max_entries=2, show_spinner="Reading the pictures …", hash_funcs={**HASHES, Dataset: lambda data: data.digest}
 )
 def pictures_of(data: Dataset, net: Net, target: int, pictures: int, held: int, seed: int):
     """To train on, and to measure on; shared by all sessions, and not to be changed."""
@@ -154,8 +155,8 @@ def draw(step, complete: bool) -> None:
         if patch is None:
             st.skeleton(height=195)
         else:
-            likeliest("With the patch, saved as PNG", frame.scores(net, pixels))
-        likeliest("Without", frame.scores(net, original))
+            likeliest("With the patch, saved as PNG", scores_of(net, pixels))
+        likeliest("Without", scores_of(net, original))
 
 
 def everywhere(patch: np.ndarray) -> jobs.Job:
@@ -255,8 +256,8 @@ if job.step is not None and not job.active:
     table = fooled.stands(net, original, pasted, wanted, k)
 fooled.note()
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("fool", "lookalikes", "And if another thing is in the picture?")
-    frame.onward("explain", "occlusion", "Which parts does it need, that a patch could cover?")
+    links.onward("fool", "lookalikes", "And if another thing is in the picture?")
+    links.onward("explain", "occlusion", "Which parts does it need, that a patch could cover?")
 
 # Take home ----------------------------------------------------------------------------------------------------------
 
@@ -267,7 +268,7 @@ shell += ["--output", shlex.quote(net.output)] if len(net.outputs) > 1 else []
 shell += ["--data", shlex.quote(given), "--class", str(wanted), "--share", f"{share[0]:g} {share[1]:g}"]
 shell += [f"--{name} {value:g}" for name, value in options.items()]
 opened = f"nets.find({net.name!r}){f', output={net.output!r}' if len(net.outputs) > 1 else ''}"
-upload = scene.picture_name in (frame.UPLOAD, frame.CAMERA)
+upload = scene.picture_name in (UPLOAD, CAMERA)
 picture = 'image.load("your-picture.jpg")' if upload else f"samples.load({scene.picture_name!r})"
 python = f"""from engine import dataset, {"image, nets" if upload else "nets, samples"}
 from engine.adversarial_patch import adversarial_patch, cut_out, numbers, parted, rates
@@ -305,7 +306,7 @@ if job.step is not None:
         ),
         ("Film (GIF)", "patch.gif", film.gif, "image/gif"),
         ("Film (MP4)", "patch.mp4", film.mp4, "video/mp4"),
-        ("Numbers (NPZ)", "patch.npz", frame.npz(**numbers(climb, found), **maps), "application/octet-stream"),
+        ("Numbers (NPZ)", "patch.npz", foot.npz(**numbers(climb, found), **maps), "application/octet-stream"),
     ]
     if found is not None:
         rows = found.table()
@@ -315,7 +316,7 @@ if table is not None:
         ("Your picture with it (PNG)", "patched.png", lambda: image.to_png(pasted), "image/png"),
         ("Does it survive? (CSV)", "survival.csv", lambda: table.to_csv(index=False).encode(), "text/csv"),
     ]
-frame.foot(
+foot.foot(
     downloads=downloads,
     reproduced=(python, " ".join([*shell, "--out result/"])),
     explained="""

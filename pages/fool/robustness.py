@@ -17,8 +17,9 @@ from engine.metadata import BadMetadata
 from engine.net import BadNetwork, Net
 from engine.robustness import METHODS, curves_steps, sizes
 from engine.saliency import signed_saliency
-from ui import controls, fooled, frame, jobs, lens
+from ui import controls, fooled, foot, jobs, lens, links
 from ui.charts import marks, overlays, plots
+from ui.scene import cached, current_scene, need_gradients, no_gradients, open_network
 
 MOST = 2  # networks that are compared with the sidebar's: as many as stay open at a time
 FULL = 99.5  # percentile of a map that has the full colour
@@ -29,15 +30,15 @@ KNOWN = {
     "gives to the picture as it is: the curve is the share that keeps it.",
 }
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
-frame.need_gradients(net)
+foot.head(__doc__)
+need_gradients(net)
 
 
 def alike() -> list[str]:
     """Other networks at hand that have the same classes as this one, by name."""
-    labels = frame.cached(lambda path, modified: nets.labels(path), 64)
+    labels = cached(lambda path, modified: nets.labels(path), 64)
     mine = {label.lower() for label in net.labels}
     here = {name: path for name, path in nets.at_hand().items() if name != net.name}
     return [name for name, path in here.items() if {k.lower() for k in labels(path, path.stat().st_mtime)} == mine]
@@ -48,11 +49,11 @@ def opened(names: list[str]) -> list[Net]:
     found = []
     for name in names:
         try:
-            other = frame.network(name)
+            other = open_network(name)
         except (BadNetwork, BadMetadata) as error:
             st.caption(f"{name} cannot be asked: {error}")
             continue
-        if reason := frame.no_gradients(other):
+        if reason := no_gradients(other):
             st.caption(f"{name} cannot be attacked: it has no certified twin. {reason}")
         else:
             found.append(other)
@@ -189,7 +190,7 @@ def maps() -> None:
     for each in asked:
         pixels, part = each.view(scene.picture)
         place = int(dataset.classes([label], each.labels)[0])
-        values = frame.cached(signed_saliency)(each, pixels, place)
+        values = cached(signed_saliency)(each, pixels, place)
         top = float(np.percentile(np.abs(values), FULL)) or 1.0
         chart = overlays.tile(
             values / top,
@@ -220,8 +221,8 @@ if len(asked) > 1:
     maps()
 fooled.note()
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("fool", "attack", "What does such a change look like?")
-    frame.onward("explain", "saliency", "Which pixels does it go by?")
+    links.onward("fool", "attack", "What does such a change look like?")
+    links.onward("explain", "saliency", "Which pixels does it go by?")
 
 
 def reproduced() -> tuple[str, str]:
@@ -245,10 +246,10 @@ def reproduced() -> tuple[str, str]:
     return python, " ".join(parts)
 
 
-frame.foot(
+foot.foot(
     downloads=[
         ("Curves (CSV)", "curve.csv", lambda: table.to_csv(index=False).encode(), "text/csv"),
-        ("Numbers (NPZ)", "robustness.npz", frame.npz(**command.taken_apart(table, "")[0]), "application/octet-stream"),
+        ("Numbers (NPZ)", "robustness.npz", foot.npz(**command.taken_apart(table, "")[0]), "application/octet-stream"),
     ]
     if table is not None
     else [],

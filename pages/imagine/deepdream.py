@@ -9,16 +9,17 @@ import streamlit as st
 from engine import image, samples
 from engine.deepdream import THINNEST, deepdream, deepdream_steps
 from engine.trunk import middle
-from ui import controls, frame, studio
+from ui import controls, foot, links, studio
 from ui.charts import marks
+from ui.scene import CAMERA, UPLOAD, current_scene, need_gradients
 
 ALL, ONE, GUIDE = "all of the layer", "one channel", "what a guide shows"
 WHOLE, VIEW = "the whole picture", "what the network sees"
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
-frame.need_gradients(net)
+foot.head(__doc__)
+need_gradients(net)
 
 layer = controls.layer(net, default=middle(net) if any(found.has_map for found in net.layers) else None)
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -28,7 +29,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     )
     guide_name = None
     if what == GUIDE:
-        guide_name = controls.one("Guide", "guide", [*samples.SAMPLES, frame.UPLOAD], "flower", width=220)
+        guide_name = controls.one("Guide", "guide", [*samples.SAMPLES, UPLOAD], "flower", width=220)
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     seen = controls.choice("Dream on", "view", [WHOLE, VIEW])
     size = controls.slider("Longest side, pixels", 128, 1920, 320, 32, key="size", width=220)
@@ -58,7 +59,7 @@ with st.expander("More knobs, and a film that flies in", icon=":material/tune:")
     )
 
 guide = None
-if guide_name == frame.UPLOAD:
+if guide_name == UPLOAD:
     given = st.file_uploader("The guide: JPEG, PNG, WebP or GIF", type="image", key="guide_file", max_upload_size=64)
     if given is None:
         st.info("Choose a picture whose features are to appear in the dream.", icon=":material/image:")
@@ -107,18 +108,18 @@ st.caption(
     else "The score is that of the shifted view at each step."
 )
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("imagine", "maximize", "What does it look for, without a picture?")
-    frame.onward("look", "activations", "What does this layer answer to?", layer=layer)
+    links.onward("imagine", "maximize", "What does it look for, without a picture?")
+    links.onward("look", "activations", "What does this layer answer to?", layer=layer)
 
 
 def named(choice: str, mine: str) -> str:
     """A sample by its name; an upload by a name that stands for the user's file."""
-    return mine if choice in (frame.UPLOAD, frame.CAMERA) else choice
+    return mine if choice in (UPLOAD, CAMERA) else choice
 
 
 whole = named(scene.picture_name, "your-picture.jpg") if seen == WHOLE else None
 asked = {"guide": None if guide is None else named(guide_name, "your-guide.jpg"), "picture": whole, **knobs}
-frame.foot(
+foot.foot(
     deepdream,
     scene,
     knobs=asked,

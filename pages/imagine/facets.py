@@ -13,15 +13,16 @@ from engine import image
 from engine.image import NotAPicture
 from engine.maximize import PRESETS
 from engine.target import class_score
-from ui import controls, frame, studio
+from ui import controls, foot, links, studio
 from ui.charts import plots
+from ui.scene import current_scene, need_gradients
 
 MOST = 60  # uploads
 
-scene = frame.scene()
+scene = current_scene()
 net, target = scene.net, scene.class_index
-frame.head(__doc__)
-frame.need_gradients(net)
+foot.head(__doc__)
+need_gradients(net)
 
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     source = controls.choice("Pictures", "pictures", ["that come with the app", "my own"])
@@ -93,14 +94,14 @@ job = studio.make(
 )
 if job.step:
     of_each(job.step.result)
-frame.onward("imagine", "maximize", "One picture for all of the class")
+links.onward("imagine", "maximize", "One picture for all of the class")
 recipe = {"method": "facets", "net": net.name, "sha256": net.sha256, "class": scene.class_name, **knobs}
 downloads = studio.downloads(job, "facets", recipe)
 if job.step:
     found = job.step.result.groups
-    arrays = frame.npz(group=found.group, place=found.place, start=found.start)
+    arrays = foot.npz(group=found.group, place=found.place, start=found.start)
     downloads.append(("Groups (NPZ)", "groups.npz", arrays, "application/octet-stream"))
-frame.foot(
+foot.foot(
     engine.facets,
     scene,
     knobs={"target": {"class": target}, **({"pictures": "your-folder"} if source == "my own" else {}), **knobs},

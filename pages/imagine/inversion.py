@@ -12,16 +12,17 @@ import streamlit as st
 from engine import command, image
 from engine.inversion import CANVASES, MOVES, error, inversion, inversion_steps, inversion_strip, inversion_strip_steps
 from engine.trunk import middle, spaced
-from ui import controls, frame, jobs, studio
+from ui import controls, foot, jobs, links, studio
 from ui.charts import plots
+from ui.scene import current_scene, need_gradients
 
 STRIP, ONE = "layers, early to late", "one layer"
 SMALL = 200  # pixels that a picture of the strip is wide
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
-frame.need_gradients(net)
+foot.head(__doc__)
+need_gradients(net)
 if not any(layer.has_map for layer in net.layers):
     st.info("This network has no layer that this page can show.")
     st.stop()
@@ -55,7 +56,7 @@ def one_layer() -> None:
         beside=told,
     )
     onward()
-    frame.foot(
+    foot.foot(
         inversion,
         scene,
         knobs={"layer": layer, **knobs},
@@ -134,13 +135,13 @@ def strip() -> None:
             (
                 "Numbers (NPZ)",
                 "inversion.npz",
-                frame.npz(
+                foot.npz(
                     pictures=found.pictures, errors=found.errors, pixels=found.climb.pixels, scores=found.climb.scores
                 ),
                 "application/octet-stream",
             ),
         ]
-    frame.foot(inversion_strip, scene, knobs={"count": count, **knobs}, downloads=downloads, explained=EXPLAINED)
+    foot.foot(inversion_strip, scene, knobs={"count": count, **knobs}, downloads=downloads, explained=EXPLAINED)
 
 
 def frame_word(name: str) -> str:
@@ -158,9 +159,9 @@ def laid(pixels: np.ndarray, count: int) -> np.ndarray:
 def onward() -> None:
     with st.container(horizontal=True, gap="medium"):
         if shown == STRIP:
-            frame.onward("imagine", "inversion", "One layer in full", view=ONE)
-        frame.onward("look", "activations", "What does a layer say of your picture?")
-        frame.onward("imagine", "deepdream", "What does it make of it?")
+            links.onward("imagine", "inversion", "One layer in full", view=ONE)
+        links.onward("look", "activations", "What does a layer say of your picture?")
+        links.onward("imagine", "deepdream", "What does it make of it?")
 
 
 EXPLAINED = """

@@ -21,8 +21,10 @@ from engine.maximize import (
 )
 from engine.target import asked, class_score
 from engine.top_patches import Patches, cut_out
-from ui import controls, frame, jobs, lens, studio
+from ui import controls, foot, jobs, lens, links, studio
+from ui.ask import aim
 from ui.charts import grids, marks
+from ui.scene import current_scene, need_gradients
 
 CHANNELS, ABREAST = 24, 8  # of a layer's grid, at a time and in one panel
 BELOW = 3  # patches of the data set below each of its pictures, where there is an index
@@ -42,10 +44,10 @@ KNOBS = {
 }
 OF_PIXELS = ("decay", "blur", "blur_every", "small_norm", "small_contribution")
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
-frame.need_gradients(net)
+foot.head(__doc__)
+need_gradients(net)
 
 ONE, ALL = "one picture", "all channels of a layer"
 shown = controls.choice("Show", "view", [ONE, ALL])
@@ -79,7 +81,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
 
 def one_picture() -> None:
     changed = knobs_changed()
-    target = frame.aim(net, where)
+    target = aim(net, where)
     climbed = asked(net, target, class_score)
 
     def run(resume):
@@ -100,9 +102,9 @@ def one_picture() -> None:
     recipe = {"method": "maximize", "net": net.name, "sha256": net.sha256, "target": climbed.title, **knobs}
     real_ones()
     with st.container(horizontal=True, gap="medium"):
-        frame.onward("explain", "guided", "What of a real picture excites it?")
-        frame.onward("look", "activations", "Where does it fire?")
-    frame.foot(
+        links.onward("explain", "guided", "What of a real picture excites it?")
+        links.onward("look", "activations", "Where does it fire?")
+    foot.foot(
         maximize,
         scene,
         knobs={"target": where, **knobs},
@@ -132,7 +134,7 @@ def real_ones() -> None:
     )
     if where.get("row") is not None:
         st.caption("They are the channel's, wherever in a picture it is at its highest, not this one neuron's.")
-    frame.onward("look", "top_patches", "These patches, and their pictures", layer=layer, unit=channel)
+    links.onward("look", "top_patches", "These patches, and their pictures", layer=layer, unit=channel)
 
 
 def top_patches(layer: str, channel: int, channels: int, count: int) -> Patches | None:
@@ -140,7 +142,7 @@ def top_patches(layer: str, channel: int, channels: int, count: int) -> Patches 
     index = lens.existing(net, layer)
     if index is None:
         return None
-    cut = st.cache_data(cut_out, hash_funcs=lens.HASHES, max_entries=16, show_spinner=False)
+    cut = st.cache_data(cut_out, hash_funcs=lens.INDEX_HASHES, max_entries=16, show_spinner=False)
     try:
         return cut(net, index, layer, channel=channel, channels=channels, count=count, side=2 * marks.PANEL // 3)
     except (ValueError, OSError):  # a picture of the set is not there any more: this page goes on without
@@ -217,12 +219,12 @@ def all_channels() -> None:
         "layer's units can see. A click on one makes it in full."
         + (f" Below each, the {BELOW} patches of the indexed pictures that excite the channel most." if below else "")
     )
-    frame.foot(
+    foot.foot(
         maximize_channels,
         scene,
         knobs={"layer": name, **knobs},
         downloads=[
-            ("Pictures (NPZ)", "channels.npz", frame.npz(pixels=job.step.result), "application/octet-stream"),
+            ("Pictures (NPZ)", "channels.npz", foot.npz(pixels=job.step.result), "application/octet-stream"),
         ]
         if job.step
         else [],

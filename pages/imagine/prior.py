@@ -13,14 +13,16 @@ from engine.decoder import NoDecoder, decoded, decoder_for
 from engine.maximize import NUMBERS
 from engine.maximize_code import STARTS, maximize_code, maximize_code_steps
 from engine.target import asked, class_score
-from ui import controls, frame, studio
+from ui import controls, foot, links, studio
+from ui.ask import aim
 from ui.charts import marks
+from ui.scene import cached, class_names, current_scene, need_gradients
 
 CLIMB, BACK = "a picture that excites", "your picture, drawn again"
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
+foot.head(__doc__)
 try:
     decoder = decoder_for(net)
 except NoDecoder as error:
@@ -37,7 +39,7 @@ shown = controls.choice("Show", "view", [CLIMB, BACK]) if own else CLIMB
 
 
 def climb() -> None:
-    frame.need_gradients(net)
+    need_gradients(net)
     where = controls.target(scene, kinds=("class", "unit", "direction", "margin"))
     number = NUMBERS[0]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -56,7 +58,7 @@ def climb() -> None:
         smooth = controls.slider("Smooth, cells", 0.0, 2.0, 0.3, 0.1, key="code_smooth", width=190, help=told)
         told = "How far the network's view is shifted at most, of a picture of 224."
         jitter = controls.slider("Jitter, pixels", 0.0, 32.0, 0.0, 1.0, key="code_jitter", width=190, help=told)
-    target = frame.aim(net, where)
+    target = aim(net, where)
     climbed = asked(net, target, class_score)
     knobs = {"start": start, "number": number, "steps": steps, "rate": rate, "decay": decay, "smooth": smooth}
     knobs |= {"jitter": jitter, "seed": seed}
@@ -71,11 +73,11 @@ def climb() -> None:
         beside=lambda found, complete: studio.reached(scene, found.picture, climbed, set(where) == {"class"}),
     )
     with st.container(horizontal=True, gap="medium"):
-        frame.onward("imagine", "maximize", "The same without a learned prior")
+        links.onward("imagine", "maximize", "The same without a learned prior")
         if own:
-            frame.onward("imagine", "prior", "What does the decoder make of your picture?", view=BACK)
+            links.onward("imagine", "prior", "What does the decoder make of your picture?", view=BACK)
     recipe = {"method": "maximize_code", "net": net.name, "sha256": net.sha256, "decoder": decoder.sha256}
-    frame.foot(
+    foot.foot(
         maximize_code,
         scene,
         knobs={"target": where, **knobs},
@@ -85,14 +87,14 @@ def climb() -> None:
 
 
 def back() -> None:
-    made = frame.cached(decoded)(net, scene.pixels)
-    again = frame.cached(decoded)(net, made)
+    made = cached(decoded)(net, scene.pixels)
+    again = cached(decoded)(net, made)
     titles = {
         "Your picture": (scene.pixels, "What the network sees."),
         "Drawn again": (made, f"From what `{decoder.layer}` says of yours, in one pass through ONNX Runtime."),
         "And once more": (again, "From what the layer says of the drawing: what the decoder adds by itself grows."),
     }
-    row, names = st.container(horizontal=True, gap="small"), frame.class_names(net)
+    row, names = st.container(horizontal=True, gap="small"), class_names(net)
     for title, (pixels, told) in titles.items():
         with row.container(width=marks.PANEL + 4):
             st.markdown(f"**{title}**")
@@ -103,15 +105,15 @@ def back() -> None:
             differs = "" if pixels is scene.pixels else f" Pixels differ by {off:.3f} in the mean, of 0 to 1."
             st.caption(f"{told} {names[k]}: {probabilities[k]:.1%}.{differs}")
     with st.container(horizontal=True, gap="medium"):
-        frame.onward("imagine", "inversion", "Inversion by gradients, for any layer")
-        frame.onward("imagine", "prior", "Climb among codes", view=CLIMB)
-    frame.foot(
+        links.onward("imagine", "inversion", "Inversion by gradients, for any layer")
+        links.onward("imagine", "prior", "Climb among codes", view=CLIMB)
+    foot.foot(
         decoded,
         scene,
         knobs={},
         downloads=[
             ("Drawing (PNG)", "drawn.png", lambda: image.to_png(made), "image/png"),
-            ("Numbers (NPZ)", "drawn.npz", frame.npz(pixels=scene.pixels, drawn=made), "application/octet-stream"),
+            ("Numbers (NPZ)", "drawn.npz", foot.npz(pixels=scene.pixels, drawn=made), "application/octet-stream"),
         ],
         explained=EXPLAINED.format(layer=decoder.layer, training=decoder.training),
     )

@@ -10,12 +10,13 @@ import streamlit as st
 
 from engine import image, samples
 from engine.activations import activation_maps, statistics, unit_window
-from ui import controls, frame
+from ui import controls, foot, links
 from ui.charts import grids, marks, overlays, painting
+from ui.scene import cached, current_scene
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
+foot.head(__doc__)
 
 maps_with_names = [layer.name for layer in net.layers if layer.has_map]
 name = controls.layer(
@@ -24,7 +25,7 @@ name = controls.layer(
         (layer.name for layer in net.layers if layer.has_map and layer.op in ("Relu", "Clip", "LeakyRelu")), None
     ),
 )
-layer_maps = frame.cached(activation_maps, 8)
+layer_maps = cached(activation_maps, 8)
 maps = layer_maps(net, scene.pixels, name)
 table = statistics(maps)
 signed = bool(maps.min() < 0)
@@ -110,7 +111,7 @@ with right:
         f"Unit ({row}, {col}) of channel {channel} is at {chosen_map[row, col]:.3f}. It sees {window[2] - window[0]} × "
         f"{window[3] - window[1]} pixels of the network's {net.input_size[0]} × {net.input_size[1]}."
     )
-    frame.onward(
+    links.onward(
         "explain", "saliency", "Which pixels drive it?", about="unit", layer=name, unit=channel, at=f"{row}, {col}"
     )
 
@@ -163,7 +164,7 @@ if second != "none":
             )
 
 
-frame.foot(
+foot.foot(
     activation_maps,
     scene,
     knobs={"layer": name},
@@ -174,7 +175,7 @@ frame.foot(
             image.to_png(marks.enlarge(painting.paint(chosen_map, *bounds, signed), 300)),
             "image/png",
         ),
-        ("All maps (NPZ)", "activations.npz", frame.npz(activations=maps), "application/octet-stream"),
+        ("All maps (NPZ)", "activations.npz", foot.npz(activations=maps), "application/octet-stream"),
         ("Statistics (CSV)", "channels.csv", table.to_csv(index=False), "text/csv"),
     ],
     explained="""

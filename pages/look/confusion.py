@@ -12,17 +12,18 @@ import streamlit as st
 from engine import confusion, neighbours
 from engine.index import Index
 from engine.net import Net
-from ui import controls, frame, gallery, lens
+from ui import controls, foot, gallery, lens, links
 from ui.charts import grids, marks, plots
+from ui.scene import current_scene
 
 MOST = 24  # rows, and columns, of the matrix that are drawn
 PAGE = 9  # pictures of a cell at once
 PAIRS = 6
 OTHERS = "anything else"
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
+foot.head(__doc__)
 index = lens.index(scene)
 table = index.pictures
 coded = gallery.coded(index, net)
@@ -154,12 +155,12 @@ with narrow:
         st.caption(f"{many}. Click one to ask what lies near it.")
     chosen = st.session_state.get("picked")
     if chosen is not None and chosen in set(table.id):
-        frame.onward("look", "neighbours", f"What lies near picture {chosen}?", of=chosen, **gallery.same_set())
+        links.onward("look", "neighbours", f"What lies near picture {chosen}?", of=chosen, **gallery.same_set())
 
 # Lookalikes -----------------------------------------------------------------------------------------------------------
 
 
-@st.cache_data(hash_funcs=lens.HASHES, max_entries=32, show_spinner="Comparing the two classes …")
+@st.cache_data(hash_funcs=lens.INDEX_HASHES, max_entries=32, show_spinner="Comparing the two classes …")
 def pairs_of(index: Index, net: Net, layer: str, measure: str, a: int, b: int) -> pd.DataFrame:
     features, labels = gallery.features(index, layer), gallery.coded(index, net).labels
     return confusion.lookalikes(features, labels, a, b, PAIRS, measure=measure)
@@ -177,7 +178,7 @@ def asked_pair(pair: list[str], layer: str) -> tuple[int, int, str]:
     return *closest(index, net, layer), "whose pictures are nearest to each other in the mean; choose other ones here"
 
 
-@st.cache_data(hash_funcs=lens.HASHES, max_entries=32, show_spinner=False)
+@st.cache_data(hash_funcs=lens.INDEX_HASHES, max_entries=32, show_spinner=False)
 def closest(index: Index, net: Net, layer: str) -> tuple[int, int]:
     return confusion.closest_classes(gallery.features(index, layer), gallery.coded(index, net).labels)
 
@@ -248,7 +249,7 @@ if judged:
         )
 
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("look", "neighbours", "What is alike to the network?", **gallery.same_set())
+    links.onward("look", "neighbours", "What is alike to the network?", **gallery.same_set())
 
 
 def mistakes() -> str:
@@ -272,13 +273,13 @@ code = gallery.reproduced(
     ["result = of_index(found, net)"],
     ["confusion"],
 )
-frame.foot(
+foot.foot(
     downloads=[
         ("Matrix (CSV)", "confusion.csv", lambda: pd.DataFrame(matrix, classes, classes).to_csv(), "text/csv"),
         (
             "Matrix (NPZ)",
             "confusion.npz",
-            frame.npz(matrix=matrix, classes=np.array(classes)),
+            foot.npz(matrix=matrix, classes=np.array(classes)),
             "application/octet-stream",
         ),
         ("Class by class (CSV)", "classes.csv", lambda: per_class.to_csv(index=False), "text/csv"),

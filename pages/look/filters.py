@@ -10,23 +10,24 @@ import streamlit as st
 
 from engine import image
 from engine.filters import convolutions, filters, order
-from ui import controls, frame
+from ui import controls, foot, links
 from ui.charts import grids, network, painting
+from ui.scene import cached, current_scene
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
+foot.head(__doc__)
 
 possible = convolutions(net)
 name = controls.layer(net, able=lambda layer: layer.name in possible, default=possible[0] if possible else None)
-found = frame.cached(filters)(net, name)
+found = cached(filters)(net, name)
 weights = found.weights
 rgb = found.sees_pixels and weights.shape[1] == 3
 
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     by = controls.choice("Order", "order", ["channel", "norm", "similarity"])
     each = controls.choice("Scale", "scale", ["each filter", "whole layer"])
-    arranged = frame.cached(order)(weights, by)
+    arranged = cached(order)(weights, by)
     unit = controls.number("Filter", "unit", 0, len(weights) - 1, int(arranged[0]), width=140)
 
 
@@ -107,10 +108,10 @@ if not found.sees_pixels:
         "These weights meet the channels of the layer before, not pixels: what a deeper filter stands for cannot be "
         "read off them. Where it fires can be seen."
     )
-frame.onward("look", "activations", "Where does this filter fire?", layer=found.layer, unit=unit)
+links.onward("look", "activations", "Where does this filter fire?", layer=found.layer, unit=unit)
 
 
-frame.foot(
+foot.foot(
     filters,
     scene,
     knobs={"layer": name},
@@ -121,7 +122,7 @@ frame.foot(
             image.to_png(mosaic(np.stack([tile(k).mean(2) for k in arranged]))),
             "image/png",
         ),
-        ("Weights (NPZ)", "filters.npz", frame.npz(weights=weights, bias=found.bias), "application/octet-stream"),
+        ("Weights (NPZ)", "filters.npz", foot.npz(weights=weights, bias=found.bias), "application/octet-stream"),
     ],
     explained="""
 A convolution slides each filter over its input and adds up input × weight. A filter therefore answers most strongly

@@ -17,8 +17,9 @@ import streamlit as st
 from engine import dataset, embedding, image, neighbours
 from engine.index import Index
 from engine.step import Step, last
-from ui import atlas, controls, frame, gallery, jobs, lens
+from ui import atlas, controls, foot, gallery, jobs, lens, links
 from ui.charts import grids, marks, painting, plots
+from ui.scene import current_scene
 
 PIXELS, LAYER = "raw pixels", "a layer"
 ALONE, GRID = "where they are", "on a grid"
@@ -28,9 +29,9 @@ MOST = 10_000  # pictures on one map
 LIVE = 2500  # pictures up to which a grid is laid out again while the map is made
 SIZES = ((1500, 64), (4000, 48), (MOST, 32))  # pixels a side of a thumbnail in the browser, by how many there are
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
+foot.head(__doc__)
 index = lens.index(scene)
 of_set = index.pictures
 takes = {k: v.default for k, v in inspect.signature(embedding.tsne_steps).parameters.items()}
@@ -384,8 +385,8 @@ def rows_of(some: pd.DataFrame, places: np.ndarray, cells: np.ndarray | None) ->
 jobs.show(device, job, draw)
 with st.container(horizontal=True, gap="medium"):
     onward = {"layer": name} if space == LAYER else {}
-    frame.onward("look", "neighbours", "Which are its neighbours, and do they agree?", **onward, **gallery.same_set())
-    frame.onward("look", "confusion", "Which classes does it mix up?", **gallery.same_set())
+    links.onward("look", "neighbours", "Which are its neighbours, and do they agree?", **onward, **gallery.same_set())
+    links.onward("look", "confusion", "Which classes does it mix up?", **gallery.same_set())
 
 
 def csv() -> str:
@@ -405,12 +406,12 @@ def numbers() -> bytes:
     made = job.step.result
     cells = grid_of((of, step_of()), made.places)
     arrays = {"places": made.places, "explained": made.explained, "losses": made.losses}
-    return frame.npz(id=table.id.to_numpy(), cells=cells, **arrays)()
+    return foot.npz(id=table.id.to_numpy(), cells=cells, **arrays)()
 
 
 asked = ", ".join(f"{key}={value!r}" for key, value in knobs.items())
 words = ["--pixels" if value is True else f"--{key}={value}" for key, value in knobs.items()]
-frame.foot(
+foot.foot(
     downloads=[
         ("Places (CSV)", "map.csv", csv, "text/csv"),
         ("Sheet (PNG)", "map.png", sheet_png, "image/png"),

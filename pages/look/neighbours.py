@@ -16,8 +16,9 @@ from engine.embedding import squares
 from engine.index import Index
 from engine.neighbours import agreements_steps, channel_means, nearest_others, pixel_steps, row_of, small
 from engine.step import Step
-from ui import controls, frame, gallery, jobs, lens
+from ui import controls, foot, gallery, jobs, lens, links
 from ui.charts import grids, marks, plots
+from ui.scene import CAMERA, UPLOAD, cached, class_names, current_scene
 
 COUNT = 9
 STRIP = 18  # pictures of the set to choose from, at once
@@ -25,9 +26,9 @@ PATIENCE = 90  # seconds that agreement may take without anybody asking for it
 PACE = 1e10  # multiplications and additions a second, cautiously
 NAMES = {"features": "features", "pixels": "pixels"}
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
+foot.head(__doc__)
 st.session_state.pop("moved", None)  # this is the run that it asked for
 index = lens.index(scene)
 table = index.pictures
@@ -48,14 +49,14 @@ def ask(about: int | None) -> None:
 
 features = gallery.features(index, layer)
 own = None if number is None else row_of(index, number)
-query = frame.cached(channel_means)(layer, net, scene.pixels) if own is None else features[own]
+query = cached(channel_means)(layer, net, scene.pixels) if own is None else features[own]
 device = gallery.device(net)
 reading = jobs.run(device, "pixels", index.key, lambda: pixel_steps(index, net))
 
 # Show -----------------------------------------------------------------------------------------------------------------
 
 
-@st.cache_data(hash_funcs=lens.HASHES, max_entries=64, show_spinner=False)
+@st.cache_data(hash_funcs=lens.INDEX_HASHES, max_entries=64, show_spinner=False)
 def near_of(
     index: Index,
     name: str,
@@ -103,7 +104,7 @@ def asked_about() -> None:
     if own is None:
         st.image(image.to_png(marks.enlarge(scene.shown, marks.PANEL)), width=marks.PANEL)
         best = int(scene.probabilities.argmax())
-        taken = f"→ {scene.probabilities[best]:.0%} {frame.class_names(net)[best]}"
+        taken = f"→ {scene.probabilities[best]:.0%} {class_names(net)[best]}"
         st.markdown(f"**{scene.picture_name}**  \n{taken}")
     else:
         shown = gallery.view(index, net, number)
@@ -112,7 +113,7 @@ def asked_about() -> None:
         st.markdown(f"**{label}**  \n{taken}")
 
 
-@st.cache_data(hash_funcs=lens.HASHES, max_entries=32, show_spinner=False)
+@st.cache_data(hash_funcs=lens.INDEX_HASHES, max_entries=32, show_spinner=False)
 def strip(index: Index, ids: tuple[int, ...]) -> np.ndarray:
     return squares(index.thumbnails(ids), 48)
 
@@ -291,7 +292,7 @@ if len(table) > neighbours.MANY and index.complete:
 # Onward, and foot -----------------------------------------------------------------------------------------------------
 
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("look", "confusion", "Which classes does it mix up?", **gallery.same_set())
+    links.onward("look", "confusion", "Which classes does it mix up?", **gallery.same_set())
 
 near = nearest_others(features, query, own, count=COUNT, measure=measure)
 ids = table.id.to_numpy()
@@ -314,7 +315,7 @@ def agreement_csv() -> str:
     return pd.concat(parts).to_csv(index=False)
 
 
-upload = scene.picture_name in (frame.UPLOAD, frame.CAMERA)
+upload = scene.picture_name in (UPLOAD, CAMERA)
 picture = 'image.load("your-picture.jpg")' if upload else f"samples.load({scene.picture_name!r})"
 asked = str(number) if number is not None else f"net.view({picture})[0]"
 words = ["neighbours", "--layer", layer, "--measure", measure]
@@ -330,10 +331,10 @@ code = gallery.reproduced(
     [f"result = neighbours(found, net, {asked}, layer={layer!r}, measure={measure!r})"],
     words,
 )
-frame.foot(
+foot.foot(
     downloads=[
         ("Neighbours (CSV)", "neighbours.csv", csv, "text/csv"),
-        ("Neighbours (NPZ)", "neighbours.npz", frame.npz(**arrays), "application/octet-stream"),
+        ("Neighbours (NPZ)", "neighbours.npz", foot.npz(**arrays), "application/octet-stream"),
         *(
             [("Agreement (CSV)", "agreement.csv", agreement_csv, "text/csv")]
             if agreed is not None and agreed.state == "done"

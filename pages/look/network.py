@@ -15,18 +15,19 @@ from engine.anatomy import NEAR_ZERO, RUNS, anatomy, histogram, profile_steps, s
 from engine.filters import convolutions
 from engine.index import default_layers
 from engine.step import Step
-from ui import controls, drawing, frame, jobs
+from ui import controls, drawing, foot, jobs, links
 from ui.charts import network, plots
+from ui.scene import cached, current_scene
 
 WHOLE, AROUND = "the whole network", "around the layer"
 PALE, FULL = (244, 240, 234), (232, 121, 48)  # colours of boxes that have none of a quantity, and most of it
 QUANTITIES = {"multiply-adds": "macs", "parameters": "parameters", "values": "values", "time": "milliseconds"}
 HEIGHT = 660  # pixels of the drawing
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
-found = frame.cached(anatomy, 8)(net)
+foot.head(__doc__)
+found = cached(anatomy, 8)(net)
 job = jobs.run(net.engine, "profile", (net.sha256, net.output), lambda: profile_steps(net))
 timed = job.step.result if job.step else None
 layers = found.layers.assign(milliseconds=timed.layers.milliseconds if timed else np.nan)
@@ -113,13 +114,13 @@ if timed is None and job.state == "done":  # while this page was being drawn
 
 # The drawing, the table, the layer ------------------------------------------------------------------------------------
 
-usual = frame.cached(diagrams.usual, 8)(net)
-parts = frame.cached(diagrams.parts, 8)(net)
+usual = cached(diagrams.usual, 8)(net)
+parts = cached(diagrams.parts, 8)(net)
 left, right = st.columns([2, 3], gap="medium")
 with left:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         level = controls.one("Boxes", "level", list(diagrams.LEVELS), usual, width=108)
-        shown = frame.cached(diagrams.diagram, 16)(net, level)
+        shown = cached(diagrams.diagram, 16)(net, level)
         first = WHOLE if len(shown.boxes) <= diagrams.MANY else AROUND
         part = controls.one("Part", "part", [WHOLE, AROUND, *parts], first, width=160)
         colour = controls.one("Colour", "colour", ["kind of op", *QUANTITIES], width=130)
@@ -208,7 +209,7 @@ with right:
     st.markdown(f"**{layer}**")
     facts += [f"{key} {value}" for key, value in settings.items()]
     st.caption(" · ".join(facts))
-    held = frame.cached(weights, 4)(net, layer)
+    held = cached(weights, 4)(net, layer)
     if held:
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             tensor = controls.one("Weights", "tensor", list(held), width=320)
@@ -233,11 +234,11 @@ with right:
     link = next((each for each in net.layers if each.name == layer), None)
     with st.container(horizontal=True, gap="medium"):
         if layer in convolutions(net):
-            frame.onward("look", "filters", "Its filters", layer=layer)
+            links.onward("look", "filters", "Its filters", layer=layer)
         if link is not None and link.has_map:
-            frame.onward("look", "activations", "Where does it fire?", layer=layer)
+            links.onward("look", "activations", "Where does it fire?", layer=layer)
             asked = {"layer": layer} if layer in default_layers(net) else {}  # the others are in no index yet
-            frame.onward("look", "units", "Units over many pictures", **asked)
+            links.onward("look", "units", "Units over many pictures", **asked)
 
 
 # The two engines ------------------------------------------------------------------------------------------------------
@@ -312,13 +313,13 @@ downloads = [
     ("Layers (CSV)", "layers.csv", layers.to_csv(index=False), "text/csv"),
     ("Ops (CSV)", "ops.csv", found.ops.to_csv(index=False), "text/csv"),
     ("The drawing (DOT)", "network.dot", dot, "text/vnd.graphviz"),
-    ("Numbers (NPZ)", "network.npz", frame.npz(**command.taken_apart(found, "")[0]), "application/octet-stream"),
+    ("Numbers (NPZ)", "network.npz", foot.npz(**command.taken_apart(found, "")[0]), "application/octet-stream"),
 ]
 if table is not None:
     downloads.append(("The two engines (CSV)", "certificate.csv", table.to_csv(index=False), "text/csv"))
 output = f" --output {net.output}" if len(net.outputs) > 1 else ""
 chosen_output = f", output={net.output!r}" if output else ""
-frame.foot(
+foot.foot(
     downloads=downloads,
     reproduced=(
         "from engine import nets\nfrom engine.anatomy import anatomy, profile\nfrom engine.net import Net\n\n"

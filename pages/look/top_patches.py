@@ -15,17 +15,18 @@ from engine.index import BadIndex, Index
 from engine.maximize import maximize_channels_steps
 from engine.top_patches import Patches, cut_out, figure, top_patches
 from engine.units import meaning
-from ui import controls, frame, gallery, jobs, lens
+from ui import controls, foot, gallery, jobs, lens, links
 from ui.charts import grids, marks, overlays
+from ui.scene import UPLOAD, current_scene, no_gradients
 
 ROWS, ABREAST = 12, 3  # channels on a page of the whole layer, and panels that they stand in
 EACH, SIDE = 5, 128  # patches of each, and their longer side in pixels
 
 ONE, ALL = "one unit", "whole layer"
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
+foot.head(__doc__)
 index = lens.index(scene)
 with_map = [name for name in index.layers if net.layer(name).has_map]
 name = controls.layer(
@@ -33,10 +34,12 @@ name = controls.layer(
     able=lambda layer: layer.name in index.layers,
     default=with_map[-1] if with_map else index.layers[-1],
 )
-units = st.cache_data(Index.units, hash_funcs=lens.HASHES, max_entries=16, show_spinner=False)
+units = st.cache_data(Index.units, hash_funcs=lens.INDEX_HASHES, max_entries=16, show_spinner=False)
 table = units(index, name)
 channels = len(table)
-found_patches = st.cache_data(cut_out, hash_funcs=lens.HASHES, max_entries=16, show_spinner="Cutting out the patches …")
+found_patches = st.cache_data(
+    cut_out, hash_funcs=lens.INDEX_HASHES, max_entries=16, show_spinner="Cutting out the patches …"
+)
 
 
 def cut(**knobs: int) -> Patches:
@@ -102,9 +105,9 @@ def one_unit(channel: int, count: int, place: int) -> None:
     elif about.maximum <= 0:
         st.info(f"Channel {channel} never fires on these pictures: where it is 0 everywhere, no patch is its top one.")
     with st.container(horizontal=True, gap="medium"):
-        frame.onward("look", "units", "How does it compare?", layer=name, unit=channel, **gallery.same_set())
-        frame.onward("imagine", "maximize", "Make its picture in full", about="unit", layer=name, unit=channel)
-    foot(found, {"channel": channel, "count": count})
+        links.onward("look", "units", "How does it compare?", layer=name, unit=channel, **gallery.same_set())
+        links.onward("imagine", "maximize", "Make its picture in full", about="unit", layer=name, unit=channel)
+    end(found, {"channel": channel, "count": count})
     with made:
         maximum(channel)
 
@@ -156,13 +159,13 @@ def opened(found: Patches, channel: int, place: int) -> None:
             help="It becomes the sidebar's picture, which all other pages are about.",
         )
         if net.layer(name).has_map:
-            frame.onward("look", "activations", "Where else does it fire?", layer=name, unit=channel)
+            links.onward("look", "activations", "Where else does it fire?", layer=name, unit=channel)
 
 
 def take(number: int) -> None:
     """Make it the sidebar's picture, as if it had been uploaded."""
     st.session_state["kept_upload"] = index.data.encoded(number)
-    st.session_state["image"] = frame.UPLOAD
+    st.session_state["image"] = UPLOAD
 
 
 def maximum(channel: int) -> None:
@@ -174,7 +177,7 @@ def maximum(channel: int) -> None:
         seed = controls.number("Seed", "seed", 0, 9999, 0)
         st.caption("From noise, as on the page Maximize with its preset Lucid.")
     with picture:
-        if reason := frame.no_gradients(net):
+        if reason := no_gradients(net):
             st.caption(f"No picture can be made, for want of gradients: the network has no certified twin. {reason}")
             return
         knobs = {"first": channel, "count": 1, "steps": steps, "seed": seed}
@@ -215,9 +218,9 @@ def whole_layer() -> None:
     if strange := meaning(net, name):
         st.caption(strange)
     with st.container(horizontal=True, gap="medium"):
-        frame.onward("look", "units", "Which are dead, rare, alike?", layer=name, **gallery.same_set())
-        frame.onward("imagine", "maximize", "Pictures made for all of them", view="all channels of a layer", layer=name)
-    foot(found, knobs)
+        links.onward("look", "units", "Which are dead, rare, alike?", layer=name, **gallery.same_set())
+        links.onward("imagine", "maximize", "Pictures made for all of them", view="all channels of a layer", layer=name)
+    end(found, knobs)
 
 
 def rows(found: Patches, part: range, each: int) -> None:
@@ -244,16 +247,16 @@ def rows(found: Patches, part: range, each: int) -> None:
     )
 
 
-def foot(found: Patches, knobs: dict[str, int]) -> None:
+def end(found: Patches, knobs: dict[str, int]) -> None:
     arrays = command.taken_apart(found, "")[0]
-    frame.foot(
+    foot.foot(
         top_patches,
         scene,
         knobs={"data": lens.given(net), "layer": name, **knobs},
         downloads=[
             ("Patches (PNG)", "patches.png", lambda: image.to_png(figure(found)), "image/png"),
             ("Table (CSV)", "patches.csv", found.table.to_csv(index=False), "text/csv"),
-            ("Numbers (NPZ)", "patches.npz", frame.npz(**arrays), "application/octet-stream"),
+            ("Numbers (NPZ)", "patches.npz", foot.npz(**arrays), "application/octet-stream"),
         ],
         explained=EXPLAINED,
     )

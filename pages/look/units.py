@@ -14,8 +14,9 @@ from engine import command, image
 from engine.index import BadIndex
 from engine.top_patches import Patches, cut_out
 from engine.units import BYS, KINDS, units, units_of
-from ui import controls, frame, gallery, lens
+from ui import controls, foot, gallery, lens, links
 from ui.charts import grids, marks, network
+from ui.scene import current_scene
 
 COLOURS = {"usual": "#31688e", "rare": "#e69f00", "always on": "#009e73", "dead": "#cc79a7"}
 ORDERS = ["selectivity", "channel", "positions", "pictures", "mean", "maximum", "likeness"]
@@ -28,9 +29,9 @@ SAID = {
 }
 PAIRS, EACH = 6, 3  # twins that are shown, and patches of each
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
+foot.head(__doc__)
 index = lens.index(scene)
 with_map = [name for name in index.layers if net.layer(name).has_map]
 layer = controls.layer(
@@ -49,8 +50,8 @@ with st.expander("What counts as rare, as always on, as twins", icon=":material/
         "pictures, of their means over rows and columns."
     )
 knobs = {"rare": rare / 100, "always": always / 100, "alike": alike, "by": by}
-looked = st.cache_data(units_of, hash_funcs=lens.HASHES, max_entries=16, show_spinner="Looking at the units …")
-patches = st.cache_data(cut_out, hash_funcs=lens.HASHES, max_entries=32, show_spinner=False)
+looked = st.cache_data(units_of, hash_funcs=lens.INDEX_HASHES, max_entries=16, show_spinner="Looking at the units …")
+patches = st.cache_data(cut_out, hash_funcs=lens.INDEX_HASHES, max_entries=32, show_spinner=False)
 found = looked(net, index, layer, **knobs)
 table = found.table
 count = len(table)
@@ -201,14 +202,14 @@ with right:
         parts.append(f"Most like channel {about.twin} ({about.likeness:.2f}).")
     st.caption(" ".join(parts))
     link = {"layer": layer, "unit": unit, **gallery.same_set()}
-    frame.onward("look", "top_patches", "Its top patches, and their pictures", **link)
-    frame.onward("imagine", "maximize", "The picture made to excite it", about="unit", layer=layer, unit=unit)
+    links.onward("look", "top_patches", "Its top patches, and their pictures", **link)
+    links.onward("imagine", "maximize", "The picture made to excite it", about="unit", layer=layer, unit=unit)
 
 
 # All of them ----------------------------------------------------------------------------------------------------------
 
 
-@st.cache_data(hash_funcs=lens.HASHES, max_entries=8, show_spinner="Cutting out a patch of each …")
+@st.cache_data(hash_funcs=lens.INDEX_HASHES, max_entries=8, show_spinner="Cutting out a patch of each …")
 def tiles(of, of_layer: str) -> list[str]:
     """A unit's strongest patch, as a data URL, for each of a layer's."""
     try:
@@ -307,7 +308,7 @@ if found.twins:
     twins()
 
 arrays = command.taken_apart(found, "")[0]
-frame.foot(
+foot.foot(
     units,
     scene,
     knobs={"data": lens.given(net), "layer": layer, **knobs},
@@ -315,7 +316,7 @@ frame.foot(
         ("Units (CSV)", "units.csv", table.to_csv(index=False), "text/csv"),
         ("Those shown, in this order (CSV)", "units_shown.csv", listed.to_csv(index=False), "text/csv"),
         ("Twins (CSV)", "twins.csv", found.pairs.to_csv(index=False), "text/csv"),
-        ("Numbers (NPZ)", "units.npz", frame.npz(**arrays), "application/octet-stream"),
+        ("Numbers (NPZ)", "units.npz", foot.npz(**arrays), "application/octet-stream"),
     ],
     explained=f"""
 A unit, here, is a channel: one filter, wherever it looks. It *fires* where its activation is above 0, which means

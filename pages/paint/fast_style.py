@@ -12,15 +12,16 @@ import streamlit as st
 
 from engine import command, fast_style, image
 from engine.fast_style import BadStyleNet, StyleNet, painted_size, pan, stylise, stylise_video, weights
-from ui import controls, frame, jobs, studio
+from ui import controls, foot, jobs, links, studio
 from ui.charts import marks, overlays
+from ui.scene import CAMERA, HASHES, UPLOAD, cached, current_scene
 
 PICTURE, VIDEO, OWN = "the picture", "a video", "upload"
 LARGE = 2 * marks.PANEL + 8  # pixels: what is painted is worth two panels
-HASHES = {**frame.HASHES, StyleNet: lambda net: net.sha256}
+STYLE_HASHES = {**HASHES, StyleNet: lambda net: net.sha256}
 
-scene = frame.scene()
-frame.head(__doc__)
+scene = current_scene()
+foot.head(__doc__)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the style network …")
@@ -33,8 +34,8 @@ def brought(name: str, digest: str, _content: bytes) -> StyleNet:
     return fast_style.open_style(name, content=_content)
 
 
-painted = st.cache_data(stylise, hash_funcs=HASHES, max_entries=16, show_spinner="Painting …")
-walk = frame.cached(pan, 4)
+painted = st.cache_data(stylise, hash_funcs=STYLE_HASHES, max_entries=16, show_spinner="Painting …")
+walk = cached(pan, 4)
 
 
 def chosen_net() -> StyleNet | None:
@@ -114,10 +115,10 @@ def of_picture() -> None:
         onward()
     recipe = {"method": "fast-style", "net": net.name, "sha256": net.sha256, "mix": shares(), "side": side}
     recipe |= {"picture": scene.picture_name, "versions": command.versions()}
-    frame.foot(
+    foot.foot(
         downloads=[
             ("Picture (PNG)", "painted.png", lambda: image.to_png(found, recipe), "image/png"),
-            ("Numbers (NPZ)", "painted.npz", frame.npz(pixels=found), "application/octet-stream"),
+            ("Numbers (NPZ)", "painted.npz", foot.npz(pixels=found), "application/octet-stream"),
         ],
         explained=EXPLAINED,
     )
@@ -134,7 +135,7 @@ def shares() -> dict[str, float]:
 
 def reproduce(side: int) -> None:
     """The same picture without the app."""
-    upload = scene.picture_name in (frame.UPLOAD, frame.CAMERA)
+    upload = scene.picture_name in (UPLOAD, CAMERA)
     picture = 'image.load("your-picture.jpg")' if upload else f"samples.load({scene.picture_name!r})"
     name = net.name if net.name in fast_style.at_hand() else f"{net.name}.onnx"
     code = (
@@ -153,8 +154,8 @@ def reproduce(side: int) -> None:
 
 
 def onward() -> None:
-    frame.onward("paint", "style_transfer", "What do hundreds of steps make of it?")
-    frame.onward("look", "activations", "What does a network see in it?")
+    links.onward("paint", "style_transfer", "What do hundreds of steps make of it?")
+    links.onward("look", "activations", "What does a network see in it?")
 
 
 def of_video() -> None:
@@ -208,7 +209,7 @@ def of_video() -> None:
             ("Video (MP4)", "painted.mp4", job.step.result.file.getvalue, "video/mp4"),
             ("Video (GIF)", "painted.gif", lambda: job.film.gif(job.step.result.rate / job.film.every), "image/gif"),
         ]
-    frame.foot(downloads=downloads, explained=EXPLAINED)
+    foot.foot(downloads=downloads, explained=EXPLAINED)
 
 
 EXPLAINED = """

@@ -20,8 +20,9 @@ from engine.style_transfer import (
     style_transfer_steps,
 )
 from engine.texture import CANVASES, MOVES
-from ui import controls, frame, studio
+from ui import controls, foot, links, studio
 from ui.charts import marks
+from ui.scene import cached, current_scene, need_gradients
 
 OWN = "one of your own"
 NAMES = [*brushwork.NAMES, *samples.names("texture"), *samples.names("photograph")]
@@ -38,10 +39,10 @@ PLACES = {  # where one style is met, and where the first of two and the second
 }
 MASKS = "by masks of your own"
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
-frame.need_gradients(net)
+foot.head(__doc__)
+need_gradients(net)
 try:
     found = scales(net)
 except UnknownLayer as error:
@@ -149,7 +150,7 @@ with st.container(horizontal=True, gap="small"):
             st.markdown(f"**The style: {name}**")
             studio.still(pixels, marks.TILE)
 if where != next(iter(places)):
-    shown = masks if where == MASKS else frame.cached(regions.masks)(scene.picture, places[where])
+    shown = masks if where == MASKS else cached(regions.masks)(scene.picture, places[where])
     with st.expander("Where each style goes: white", icon=":material/format_paint:"):
         for index, column in enumerate(controls.panels(len(shown or []))):
             with column:
@@ -167,8 +168,8 @@ st.caption(
     "stages, at coarse sizes; the score falls back where the size doubles."
 )
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("paint", "texture", "The style alone, as a texture")
-    frame.onward("look", "activations", "What do these layers see?")
+    links.onward("paint", "texture", "The style alone, as a texture")
+    links.onward("look", "activations", "What do these layers see?")
 
 recipe = {
     "method": "style_transfer",
@@ -186,7 +187,7 @@ def mine(name: str, file: str) -> str:
     return name if name in (*NAMES, *samples.SAMPLES) else file
 
 
-frame.foot(
+foot.foot(
     style_transfer,
     scene,
     knobs={

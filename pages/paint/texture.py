@@ -26,16 +26,17 @@ from engine.texture import (
     texture_steps,
 )
 from engine.texture_growing import cut, grow_steps
-from ui import controls, frame, jobs, studio
+from ui import controls, foot, jobs, links, studio
 from ui.charts import marks, plots
+from ui.scene import SUGGESTED, cached, current_scene, need_gradients
 
 SUITED = "brick"  # the texture where no picture was chosen
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
-frame.need_gradients(net)
-if st.session_state.get("image", frame.SUGGESTED) == frame.SUGGESTED:
+foot.head(__doc__)
+need_gradients(net)
+if st.session_state.get("image", SUGGESTED) == SUGGESTED:
     picture = samples.load(SUITED)
     scene = dataclasses.replace(scene, picture=picture, picture_name=SUITED, pixels=net.view(picture)[0])
     st.caption(f"The texture is the sample “{SUITED}” until a picture is chosen at the left.")
@@ -64,7 +65,7 @@ if shown != ALL:
         jitter = controls.slider("Shift, pixels", 0, 32, 8, key="jitter", width=200)
         knobs["jitter"] = jitter if knobs["move"] == "adam" else 0
 digest = image.digest(scene.pixels)
-far_from = frame.cached(distances)
+far_from = cached(distances)
 
 
 def one_texture(beside=None) -> jobs.Job:
@@ -102,15 +103,15 @@ def layer_by_layer(climb, complete: bool) -> None:
 
 def onward() -> None:
     with st.container(horizontal=True, gap="medium"):
-        frame.onward("look", "activations", "Which features are these?")
-        frame.onward("imagine", "maximize", "What does one of them look for?")
+        links.onward("look", "activations", "Which features are these?")
+        links.onward("imagine", "maximize", "What does one of them look for?")
 
 
 def one_depth() -> None:
     job = one_texture(layer_by_layer)
     recipe = {"method": "texture", "net": net.name, "sha256": net.sha256, "texture": scene.picture_name, **knobs}
     onward()
-    frame.foot(texture, scene, knobs=knobs, downloads=studio.downloads(job, "texture", recipe), explained=EXPLAINED)
+    foot.foot(texture, scene, knobs=knobs, downloads=studio.downloads(job, "texture", recipe), explained=EXPLAINED)
 
 
 def depth_by_depth() -> None:
@@ -144,11 +145,11 @@ def depth_by_depth() -> None:
     downloads = []
     if job.step:
         downloads = [
-            ("Pictures (NPZ)", "textures.npz", frame.npz(pixels=job.step.result), "application/octet-stream"),
+            ("Pictures (NPZ)", "textures.npz", foot.npz(pixels=job.step.result), "application/octet-stream"),
             ("Film (GIF)", "textures.gif", job.film.gif, "image/gif"),
             ("Film (MP4)", "textures.mp4", job.film.mp4, "video/mp4"),
         ]
-    frame.foot(texture_depths, scene, knobs=knobs, downloads=downloads, explained=EXPLAINED)
+    foot.foot(texture_depths, scene, knobs=knobs, downloads=downloads, explained=EXPLAINED)
 
 
 def beside_growing() -> None:
@@ -190,8 +191,8 @@ def beside_growing() -> None:
     onward()
     recipe = {"method": "texture", "net": net.name, "sha256": net.sha256, "texture": scene.picture_name, **knobs}
     copied = {"method": "grow", "texture": scene.picture_name, "longest": size, **grown}
-    python, command = frame.reproduce(texture, scene, knobs)
-    loaded, named = frame.source(scene)
+    python, command = links.reproduce(texture, scene, knobs)
+    loaded, named = links.source(scene)
     python += f"""
 from engine.texture_growing import cut, grow
 
@@ -199,7 +200,7 @@ grown = grow(cut({loaded}, longest={size}), {", ".join(f"{key}={value}" for key,
 """
     options = " ".join(f"--{key} {value}" for key, value in grown.items())
     command += f"\npython -m engine grow --image {named} --longest {size} {options} --out grown/"
-    frame.foot(
+    foot.foot(
         downloads=[
             *studio.downloads(job, "texture", recipe, of="Texture"),
             *studio.downloads(

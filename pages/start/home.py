@@ -8,11 +8,12 @@ import numpy as np
 import streamlit as st
 
 from engine import image, samples
-from ui import controls, frame
+from ui import controls, foot, links, navigation, sidebar
 from ui.charts import grids, network, overlays
+from ui.scene import class_names, current_scene
 
-scene = frame.scene()
-frame.head(__doc__)
+scene = current_scene()
+foot.head(__doc__)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -24,7 +25,7 @@ left, right = controls.panel_and_rest()
 with left:
     st.markdown("**The picture**, and in the dashed box what the network sees of it")
     controls.still(overlays.picture(scene.picture, frame=scene.frame), alt=f"The picture {scene.picture_name}.")
-    suited = samples.SAMPLES[frame.suits(scene.net)].kind
+    suited = samples.SAMPLES[sidebar.suits(scene.net)].kind
     kinds = (suited, "texture") if suited == "photograph" else (suited,)
     others = [sample for sample in samples.SAMPLES.values() if sample.kind in kinds]
     controls.clickable(
@@ -43,7 +44,7 @@ with left:
     )
 with right:
     st.markdown("**The five likeliest classes**")
-    names, top = frame.class_names(scene.net), (-scene.probabilities).argsort()[:5]
+    names, top = class_names(scene.net), (-scene.probabilities).argsort()[:5]
     controls.clickable(
         network.top_classes([names[k] for k in top], scene.probabilities[top], scene.logits[top], scene.class_name),
         "class",
@@ -61,7 +62,7 @@ with right:
     )
 
 st.markdown("#### What would you like to know?")
-for section, pages in list(frame.sections().items())[1:]:
+for section, pages in list(navigation.sections().items())[1:]:
     st.markdown(f"**{section.capitalize()}**")
     with st.container(horizontal=True, gap="medium"):
         for page in pages:
@@ -70,8 +71,8 @@ for section, pages in list(frame.sections().items())[1:]:
                     page.path,
                     label=f"**{page.title}**",
                     icon=":material/arrow_forward:",
-                    query_params=frame.shared_choices(),
+                    query_params=links.shared_choices(),
                 )
                 st.caption(page.question)
 
-frame.foot()
+foot.foot()

@@ -20,8 +20,9 @@ from engine.labelling import BadLabels
 from engine.net import Net, softmax
 from engine.preprocessing import TOP, Way, answers, preprocessing, preprocessing_steps, ways
 from engine.weights import SUFFIXES
-from ui import controls, frame, jobs
+from ui import controls, foot, jobs, links, sidebar
 from ui.charts import network
+from ui.scene import HASHES, current_scene
 
 MOST = 200 if hosted() else claims.MAX_BYTES >> 20  # MB of an upload
 WEIGHTS = (
@@ -32,9 +33,9 @@ QUEUE = "uploads"  # of jobs: files are examined one at a time, and keep no othe
 NUMBERS, NAMED, OWN = "class numbers", "the file's own", "a file of names"
 ORDINALS = ("First", "Second", "Third", "Fourth", "Fifth")
 
-scene = frame.scene()
+scene = current_scene()
 net = scene.net
-frame.head(__doc__)
+foot.head(__doc__)
 
 # Bring one ------------------------------------------------------------------------------------------------------------
 
@@ -86,7 +87,7 @@ def brought(path: Path, name: str, *, upload: bool) -> None:
 
 def arrived(name: str) -> None:
     """Make a network the sidebar's, in this session."""
-    frame.bring(name)
+    sidebar.bring(name)
     st.session_state["fetched"] = name
     st.session_state.pop("bring_path", None)
     st.session_state["bring_round"] = st.session_state.get("bring_round", 0) + 1  # an uploader forgets by another key
@@ -139,7 +140,7 @@ def chosen_names() -> tuple[str, ...]:
             "One name per line, or JSON", type=["txt", "json", "csv"], key=f"names_{net.sha256[:8]}"
         )
         try:
-            content = frame.kept(f"names_{net.sha256[:8]}", found)
+            content = sidebar.kept(f"names_{net.sha256[:8]}", found)
             return labelling.fit(labelling.read_labels(content), net.classes, "The file") if content else ()
         except BadLabels as error:
             st.error(str(error), icon=":material/error:")
@@ -210,7 +211,7 @@ st.caption(
 # Choose and save ------------------------------------------------------------------------------------------------------
 
 
-@st.cache_data(hash_funcs=frame.HASHES, max_entries=64, show_spinner=False)
+@st.cache_data(hash_funcs=HASHES, max_entries=64, show_spinner=False)
 def asked(net: Net, pixels: np.ndarray, way: Way) -> np.ndarray:
     """(K,) logits of the picture, prepared in this way."""
     return answers(net, net.batch(pixels), way)[0]
@@ -306,10 +307,10 @@ if st.session_state.get("finishing") == knobs:
         st.rerun()
 
 with st.container(horizontal=True, gap="medium"):
-    frame.onward("explain", "saliency", "Which pixels does it go by?")
-    frame.onward("look", "filters", "What patterns does it look for?")
+    links.onward("explain", "saliency", "Which pixels does it go by?")
+    links.onward("look", "filters", "What patterns does it look for?")
 
-frame.foot(
+foot.foot(
     preprocessing,
     scene,
     downloads=[
@@ -320,7 +321,7 @@ frame.foot(
             "application/octet-stream",
         ),
         ("Table (CSV)", "ways.csv", lambda: table.to_csv(index=False).encode(), "text/csv"),
-        ("Numbers (NPZ)", "ways.npz", frame.npz(**command.taken_apart(table, "")[0]), "application/octet-stream"),
+        ("Numbers (NPZ)", "ways.npz", foot.npz(**command.taken_apart(table, "")[0]), "application/octet-stream"),
     ],
     explained="""
 A network sees numbers, and what they mean is settled when it is trained. Three things differ between files:
