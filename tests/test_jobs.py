@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from engine.step import Step
-from ui import jobs
-from ui.jobs import KEPT, Job, Line
+from ui.jobs import line as jobs
+from ui.jobs.line import KEPT, Job, Line
 
 PATIENCE = 10  # seconds until a test gives up on a worker
 
@@ -379,8 +379,8 @@ def test_two_hundred_jobs_take_one_thread(line):
 def test_without_streamlit_there_is_a_line_per_device():
     job = jobs.run("a device", "test", (1,), free)
     assert jobs.run("a device", "test", (1,), free) is job
-    assert jobs.line("a device") is jobs.line("a device")
-    assert jobs.line("a device") is not jobs.line("another device")
+    assert jobs.of("a device") is jobs.of("a device")
+    assert jobs.of("a device") is not jobs.of("another device")
     ended(job)
     assert job.state == "done"
 

@@ -16,7 +16,8 @@ from engine import dataset, nets
 from engine.index import index_steps
 from engine.net import Net
 from engine.step import last
-from ui import jobs, lens
+from ui import lens
+from ui.jobs import line
 
 PATIENCE = 60  # seconds
 
@@ -47,7 +48,7 @@ def run(at: AppTest) -> AppTest:
     at.run()
     if any(str(button.key).startswith("cancel_") for button in at.button):
         end = time.monotonic() + PATIENCE
-        while any(job.active for line in ("CPU", "indexes") for job in list(jobs.line(line).jobs.values())):
+        while any(job.active for device in ("CPU", "indexes") for job in list(line.of(device).jobs.values())):
             assert time.monotonic() < end
             time.sleep(0.01)
         at.run()

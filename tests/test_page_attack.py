@@ -12,7 +12,7 @@ from test_pages import fine, home, opened, run, scene  # noqa: F401
 from engine.adversarial import adversarial, eight_bit
 from engine.fooling import fooling
 from engine.net import softmax
-from ui import jobs
+from ui.jobs import line
 from ui.scene import open_network
 
 
@@ -93,7 +93,7 @@ def test_by_default_it_becomes_what_the_network_thinks_least_of():
 def test_only_attacks_that_can_be_taken_up_offer_it():
     for attack, resumable in (("PGD", True), ("Carlini-Wagner", False)):
         at = opened("attack", net="digits", attack=attack, steps=3)
-        job = next(job for job in reversed(jobs.line(scene(at).net.engine).jobs.values()) if job.key[1] == "attack")
+        job = next(job for job in reversed(line.of(scene(at).net.engine).jobs.values()) if job.key[1] == "attack")
         assert (job.resume is not None) == resumable
 
 

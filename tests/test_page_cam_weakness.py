@@ -10,7 +10,7 @@ from test_pages import charts, chosen, fine, goto, home, opened, run, scene, sho
 from engine.erase import erase
 from engine.grad_cam import grad_cam
 from engine.hide_and_seek import hide_and_seek
-from ui import jobs
+from ui.jobs import line
 
 
 def scores(at) -> list[str]:
@@ -90,8 +90,8 @@ def test_the_two_runs_leave_each_other_alone():
     assert fine(run(at))
     at.get_by_key("view").set_value("erasing")
     assert fine(run(at))
-    line = jobs.line(scene(at).net.engine)
-    mine = [job for job in line.jobs.values() if job.key[1] in ("erase", "hide_and_seek")]
+    queue = line.of(scene(at).net.engine)
+    mine = [job for job in queue.jobs.values() if job.key[1] in ("erase", "hide_and_seek")]
     assert {job.state for job in mine} == {"done"}
 
 

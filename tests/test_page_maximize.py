@@ -13,7 +13,7 @@ from engine import image
 from engine.maximize import RECIPES, maximize
 from engine.net import softmax
 from engine.target import direction, measure, unit
-from ui import jobs
+from ui.jobs import line
 
 
 def metrics(at) -> dict[str, str]:
@@ -84,7 +84,7 @@ def test_run_again_has_its_film_and_can_be_continued(given):
     at.button(key="again_maximize").click()
     assert fine(run(at))
     assert given["maximize.gif"] == first
-    line = jobs.line(scene(at).net.engine)
-    (job,) = (job for job in line.jobs.values() if job.key[1] == "maximize" and 4321 in job.key[2])
+    queue = line.of(scene(at).net.engine)
+    (job,) = (job for job in queue.jobs.values() if job.key[1] == "maximize" and 4321 in job.key[2])
     assert job.resume is not None
     assert job.film.count == 3

@@ -133,13 +133,13 @@ def waited(at) -> None:
     """Runs until nothing goes on any more, also in the line of long passes."""
     import time
 
-    from ui import jobs
+    from ui.jobs import line
 
     at.run()
     end = time.monotonic() + 60
     while any(str(button.key).startswith("cancel_") for button in at.button):
         assert time.monotonic() < end
-        while any(job.active for line in ("CPU", "indexes") for job in list(jobs.line(line).jobs.values())):
+        while any(job.active for device in ("CPU", "indexes") for job in list(line.of(device).jobs.values())):
             time.sleep(0.01)
         at.run()
 

@@ -31,7 +31,7 @@ from engine.adversarial import eight_bit
 from engine.examples import examples
 from engine.net import softmax
 from engine.one_pixel import named, one_pixel, rate, success
-from ui import jobs
+from ui.jobs import line
 
 LINK = {"net": "digits", "population": 12, "steps": 3, "rated": 3}
 KNOBS = {"population": 12, "steps": 3}
@@ -209,7 +209,7 @@ def test_what_takes_long_waits_for_a_button(monkeypatch):
     button.click()
     at.run()
     assert not at.exception
-    while any(job.active for job in list(jobs.line("rates").jobs.values())):
+    while any(job.active for job in list(line.of("rates").jobs.values())):
         pass
     assert asked == [(200, {"count": 3, "population": 100, "steps": 3, "seed": 0})]
 
@@ -242,7 +242,7 @@ def test_python_and_the_command_line_give_the_numbers_of_the_page(more, monkeypa
 
 def test_a_run_can_be_taken_up():
     at = opened("one_pixel", **LINK)
-    job = next(job for job in reversed(jobs.line(scene(at).net.engine).jobs.values()) if job.key[1] == "one_pixel")
+    job = next(job for job in reversed(line.of(scene(at).net.engine).jobs.values()) if job.key[1] == "one_pixel")
     early = next(iter(job.steps())).result
     *_, late = job.resume(early)
     np.testing.assert_array_equal(late.result.pixels, job.step.result.pixels)

@@ -21,7 +21,7 @@ from engine.labelling import labelled
 from engine.net import Net, softmax
 from engine.preprocessing import answers, preprocessing, ways
 from engine.step import Step
-from ui import jobs
+from ui.jobs import line
 
 pytestmark = pytest.mark.usefixtures("cache")
 FLOAT = onnx.TensorProto.FLOAT
@@ -33,8 +33,8 @@ def settled(at):
     at.run()
     end = time.monotonic() + PATIENCE
     while any(str(button.key).startswith("cancel_") for button in at.button):
-        for line in (jobs.line("uploads"), jobs.line(scene(at).net.engine)):
-            while any(job.active for job in list(line.jobs.values())):
+        for queue in (line.of("uploads"), line.of(scene(at).net.engine)):
+            while any(job.active for job in list(queue.jobs.values())):
                 assert time.monotonic() < end
                 time.sleep(0.01)
         at.run()

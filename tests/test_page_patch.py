@@ -37,7 +37,7 @@ from engine.adversarial_patch import adversarial_patch, cut_out, parted, printab
 from engine.lookalikes import lookalikes
 from engine.net import softmax
 from engine.survival import survival
-from ui import jobs
+from ui.jobs import line
 
 LINK = {"net": "digits", "toward": "8", "steps": 4, "trained": 12, "held": 9, "seed": 5}
 LINK |= {"patch_from_small": 0.4, "patch_to_small": 0.6}
@@ -130,11 +130,11 @@ def test_the_map_of_places_is_the_engines():
 
 def test_moving_it_trains_nothing_anew(given):
     at = opened("patch", **LINK)
-    first, line = given["patched.png"], jobs.line(scene(at).net.engine)
-    before = [key for key in line.jobs if key[1] == "patch"]
+    first, queue = given["patched.png"], line.of(scene(at).net.engine)
+    before = [key for key in queue.jobs if key[1] == "patch"]
     at.session_state["patch_row"] = 3  # as a click does, too: see test_page_patch_clicks.py
     assert fine(run(at))
-    assert [key for key in line.jobs if key[1] == "patch"] == before
+    assert [key for key in queue.jobs if key[1] == "patch"] == before
     assert given["patched.png"] != first
 
 
@@ -169,8 +169,8 @@ def test_a_cancelled_run_keeps_its_patch_and_goes_on(given):
     at.switch_page("../pages/fool/patch.py")
     at.query_params = {key: str(value) for key, value in {**LINK, "steps": 500}.items()}
     at.run()
-    line = jobs.line("CPU")
-    (job,) = [each for each in line.jobs.values() if each.key[1] == "patch" and each.active]
+    queue = line.of("CPU")
+    (job,) = [each for each in queue.jobs.values() if each.key[1] == "patch" and each.active]
     end = time.monotonic() + PATIENCE
     while job.step is None and time.monotonic() < end:
         time.sleep(0.01)

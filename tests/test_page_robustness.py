@@ -16,7 +16,7 @@ from engine.net import Net
 from engine.robustness import METHODS, curves, sizes
 from engine.saliency import signed_saliency
 from engine.step import Step
-from ui import jobs
+from ui.jobs import line
 
 LINK = {"net": "honest", "count": 6, "steps": 2, "farthest": 24}
 KNOBS = {"pictures": 6, "steps": 2, "epsilons": sizes(24 / 255, "L∞")}
@@ -169,7 +169,7 @@ def test_what_was_broken_off_stays_and_can_go_on(of_pair, given, monkeypatch):
     def steps(networks, data, *, resume=None, **knobs):
         if resume is None:
             yield Step(9, 42, of_pair[:9])
-            jobs.line("CPU").running.cancelled.set()
+            line.of("CPU").running.cancelled.set()
             yield Step(10, 42, of_pair[:10])
             return
         resumed.append(resume)

@@ -29,7 +29,8 @@ from engine import certificate, command, export, image, nets, samples
 from engine.__main__ import main as engine
 from engine.activations import activation_maps
 from engine.certificate import Certificate
-from ui import foot, jobs, links, navigation
+from ui import foot, links, navigation
+from ui.jobs import line
 from ui.scene import Scene
 
 PROJECT = Path(__file__).parent.parent
@@ -71,8 +72,8 @@ def run(at: AppTest) -> AppTest:
     at.run()
     end = time.monotonic() + PATIENCE
     while any(str(button.key).startswith("cancel_") for button in at.button):
-        line = jobs.line(scene(at).net.engine)
-        while any(job.active for job in list(line.jobs.values())):
+        queue = line.of(scene(at).net.engine)
+        while any(job.active for job in list(queue.jobs.values())):
             assert time.monotonic() < end
             time.sleep(0.01)
         at.run()

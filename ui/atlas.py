@@ -185,13 +185,6 @@ def within(chosen: dict, places: np.ndarray, groups: np.ndarray | None) -> np.nd
     return np.flatnonzero((x >= left) & (x <= right) & (y >= top) & (y <= bottom))
 
 
-def png(pixels: np.ndarray) -> bytes:
-    """A file of pixels (H, W, 3 or 4) uint8; quickly, as it may be large."""
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG", compress_level=3)
-    return out.getvalue()
-
-
 def _packed(values: np.ndarray, kind: type) -> str:
     return base64.b64encode(np.ascontiguousarray(values, kind).tobytes()).decode("ascii")
 

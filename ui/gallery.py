@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import streamlit as st
 
-from engine import confusion, dataset, image, neighbours
+from engine import confusion, dataset, image
 from engine.confusion import Coded
 from engine.image import NotAPicture
 from engine.index import Index
@@ -92,21 +92,6 @@ def show(
         alt,
         key=key,
     )
-
-
-def one(label: str, key: str, index: Index) -> int | None:
-    """The id of a picture of the set that a click can set and a link can hold; None is the sidebar's picture."""
-    text = st.text_input(label, key=key, placeholder="the sidebar's", bind="query-params", width=200).strip()
-    if not text:
-        return None
-    try:
-        number = int(text)
-        neighbours.row_of(index, number)
-    except ValueError:
-        last = int(index.pictures.id.max())
-        st.caption(f"“{text}” is no picture of {index.data_name}: they have the numbers 0 to {last}.")
-        return None
-    return number
 
 
 def device(net: Net) -> str:

@@ -15,7 +15,8 @@ from engine.folder import home, hosted
 from engine.index import BadIndex, Index
 from engine.net import Net
 from engine.step import Step
-from ui import controls, jobs
+from ui import controls
+from ui.jobs import line, watch
 from ui.scene import HASHES, SUGGESTED, Scene
 
 PATH = "folder or file"  # of pictures, whose path is typed in
@@ -170,8 +171,8 @@ def _fetch(name: str) -> None:
     wanted = st.button("Fetch", icon=":material/download:", key="fetch_data")
     if wanted or st.session_state.get("fetching_data") == name:
         st.session_state["fetching_data"] = name
-        job = jobs.run("downloads", "fetch_data", (name,), lambda: dataset.fetch(name))
-        jobs.show("downloads", job, lambda step, complete: st.caption(f"Fetching {about.title}"))
+        job = line.run("downloads", "fetch_data", (name,), lambda: dataset.fetch(name))
+        watch.show("downloads", job, lambda step, complete: st.caption(f"Fetching {about.title}"))
         if job.state == "done":
             st.session_state.pop("fetching_data")
             st.session_state["fetched_data"] = name
@@ -200,10 +201,10 @@ def _made(net: Net, data: Dataset, layers: list[str], found: Index | None, *, em
         batch = SMALL if len(data) < FEW else indexes.BATCH
         return indexes.index_steps(net, data, layers=layers, batch=batch)
 
-    job = jobs.run(device, "index", knobs, steps, resume=steps)
+    job = line.run(device, "index", knobs, steps, resume=steps)
     if job.state == "done":  # and yet there is no such index: somebody has removed it
-        job = jobs.line(device).submit(job.session, "index", knobs, steps, again=True, resume=steps)
-    jobs.show(device, job, _so_far)
+        job = line.of(device).submit(job.session, "index", knobs, steps, again=True, resume=steps)
+    watch.show(device, job, _so_far)
     if job.active:
         st.stop()
     made = job.step.result if job.step else None

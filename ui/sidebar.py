@@ -12,7 +12,7 @@ from engine.image import NotAPicture
 from engine.metadata import BadMetadata
 from engine.net import BadNetwork, Net, softmax
 from engine.step import Step
-from ui import jobs
+from ui.jobs import line, watch
 from ui.links import PAGES, shared_choices
 from ui.scene import CAMERA, SUGGESTED, UPLOAD, Scene, class_names, opened, scores_of
 
@@ -119,8 +119,8 @@ def _more_networks() -> None:
             return
         st.caption("Trained on ImageNet's 1,000 classes; fetched once, kept on this machine.")
         if name is not None:
-            job = jobs.run("downloads", "fetch", (name,), lambda: zoo.fetch(name))
-            jobs.show("downloads", job, lambda step, complete: st.caption(_said(step, name)))
+            job = line.run("downloads", "fetch", (name,), lambda: zoo.fetch(name))
+            watch.show("downloads", job, lambda step, complete: st.caption(_said(step, name)))
             if job.state == "done":
                 st.session_state.pop("fetching")
                 st.session_state["fetched"] = name

@@ -13,8 +13,9 @@ from engine import command, image
 from engine.net import Net, softmax
 from engine.step import Step
 from engine.target import Target, measure
-from ui import foot, jobs
+from ui import foot
 from ui.charts import marks, plots
+from ui.jobs import line, watch
 from ui.scene import Scene, class_names
 
 
@@ -28,13 +29,13 @@ def make(
     before: tuple[str, np.ndarray] | None = None,
     beside: Callable[[Any, bool], None] | None = None,
     width: int = marks.PANEL,
-) -> jobs.Job:
+) -> line.Job:
     """Run `steps(resume=…)`, whose results are Climbs, and show the picture and the score as they change.
 
     knobs: what the run hangs on. score: what is climbed, for the axis. before: a title and a picture (H, W, C) that
     stands to the left. beside: draws what else there is to see of (result, complete). width: of the picture, in pixels.
     """
-    job = jobs.run(
+    job = line.run(
         net.engine,
         name,
         (net.sha256, *knobs),
@@ -66,7 +67,7 @@ def make(
             with row.container(width=marks.PANEL + 4):
                 beside(step.result, complete)
 
-    jobs.show(net.engine, job, draw)
+    watch.show(net.engine, job, draw)
     return job
 
 
@@ -111,7 +112,7 @@ def reached(scene: Scene, picture: np.ndarray, target: Target, of_class: bool) -
 
 
 def downloads(
-    job: jobs.Job,
+    job: line.Job,
     name: str,
     recipe: Mapping[str, Any],
     arrays: Callable[[Any], Mapping[str, np.ndarray]] | None = None,

@@ -15,9 +15,10 @@ from engine.evidence import evidence, evidence_steps, over_picture, ways
 from engine.net import softmax
 from engine.step import Step
 from engine.target import asked
-from ui import controls, foot, jobs, links
+from ui import controls, foot, links
 from ui.ask import aim, ask
 from ui.charts import grids, marks, overlays, painting, plots
+from ui.jobs import line, watch
 from ui.scene import cached, class_names, current_scene, need_gradients, scores_of
 
 VIEWS = ["one map", "top five", "several pictures", "all layers"]
@@ -396,7 +397,7 @@ if view == "one map" and asking.steps is None:
 else:
     inputs = [(*number.items(), name) for _, _, _, number, name in asks]
     knobs = (net.sha256, net.output, method, *numbers.values(), view, image.digest(scene.pixels), *titles[1:], *inputs)
-    job = jobs.run(net.engine, "cam", knobs, steps)
+    job = line.run(net.engine, "cam", knobs, steps)
     found = job.step.result if job.step else []
 
     def draw(step: Step | None, complete: bool) -> None:
@@ -407,7 +408,7 @@ else:
         else:
             DRAW[view](step.result)
 
-    jobs.show(net.engine, job, draw)
+    watch.show(net.engine, job, draw)
 with st.container(horizontal=True, gap="medium"):
     links.onward("explain", "cam_weakness", "What does the map leave out?")
     links.onward("explain", "occlusion", "Does hiding that place lower the score?")

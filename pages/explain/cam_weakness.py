@@ -16,9 +16,10 @@ from engine.grad_cam import grad_cam
 from engine.hide_and_seek import hide, hide_and_seek, hide_and_seek_steps
 from engine.net import softmax
 from engine.target import asked, class_probability, number
-from ui import controls, foot, jobs, links
+from ui import controls, foot, links
 from ui.ask import aim, ask
 from ui.charts import marks, overlays, painting, plots
+from ui.jobs import line, watch
 from ui.scene import class_names, current_scene, need_gradients, scores_of
 
 scene = current_scene()
@@ -57,7 +58,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
 of_class = "against" not in where
 target = asked(net, aim(net, where))
 told = asked(net, aim(net, where), class_probability)
-job = jobs.run(
+job = line.run(
     net.engine,
     function.__name__,
     (net.sha256, net.output, image.digest(scene.pixels), *where.items(), *knobs.values()),
@@ -204,7 +205,7 @@ def draw(step, complete: bool) -> None:
         draw_hidden(step.result)
 
 
-jobs.show(net.engine, job, draw)
+watch.show(net.engine, job, draw)
 with st.container(horizontal=True, gap="medium"):
     links.onward("explain", "cam", "The map itself, and nine other ways to make it", method="Grad-CAM", layer=layer)
     links.onward("explain", "occlusion", "One patch at a time, all over the picture")

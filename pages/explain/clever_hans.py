@@ -19,9 +19,10 @@ from engine.evidence import evidence, over_picture, ways
 from engine.net import softmax
 from engine.nets import UnknownNet
 from engine.step import Step
-from ui import controls, foot, jobs, links
+from ui import controls, foot, links
 from ui.ask import ask
 from ui.charts import network, overlays, plots
+from ui.jobs import line, watch
 from ui.scene import current_scene, no_gradients, open_network, scores_of
 
 HALF = 140  # pixels: two maps in one panel
@@ -149,7 +150,7 @@ def steps(found: dict) -> Iterator[Step]:
 
 
 found = kept(**knobs)
-job = jobs.run(here.net.engine, "clever_hans", tuple(knobs.values()), lambda: steps(found))
+job = line.run(here.net.engine, "clever_hans", tuple(knobs.values()), lambda: steps(found))
 
 
 def draw(step, complete: bool) -> None:
@@ -198,7 +199,7 @@ def draw(step, complete: bool) -> None:
     )
 
 
-jobs.show(here.net.engine, job, draw)
+watch.show(here.net.engine, job, draw)
 links.onward("explain", "faithfulness", "Measured without knowing the truth", net=CHEAT, image="planted-disc-square")
 tables = job.step.result if job.step else {}
 arrays = {

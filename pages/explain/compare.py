@@ -11,9 +11,10 @@ import streamlit as st
 from engine import image, nets
 from engine.compare import at, compare, compare_steps, networks_steps
 from engine.evidence import evidence, over_picture, ways
-from ui import controls, foot, jobs, links
+from ui import controls, foot, links
 from ui.ask import aim
 from ui.charts import grids, marks, overlays, painting
+from ui.jobs import line, watch
 from ui.scene import cached, current_scene, no_gradients
 
 MOST = 6
@@ -79,14 +80,14 @@ if not titles or not knobs["methods"]:
     st.stop()
 
 if what == "networks":
-    job = jobs.run(
+    job = line.run(
         net.engine,
         "compare_networks",
         (*titles, image.digest(scene.picture), label, method),
         lambda: networks_steps({name: here[name] for name in titles}, scene.picture, label, method=method),
     )
 else:
-    job = jobs.run(
+    job = line.run(
         net.engine,
         "compare",
         (net.sha256, net.output, image.digest(scene.pixels), *where.values(), *knobs.values()),
@@ -171,7 +172,7 @@ def pairs(found: np.ndarray, names: list[str]) -> list[str]:
     return [f"{names[rows[k]]} and {names[cols[k]]}, {found[rows[k], cols[k]]:.2f}".replace("-0", "−0") for k in order]
 
 
-jobs.show(net.engine, job, draw)
+watch.show(net.engine, job, draw)
 st.caption(
     ("Maps of different methods have different units. " if what == "methods" else "")
     + "Each map is divided by its own strongest value, and all share one colour scale; what you point at, and the "

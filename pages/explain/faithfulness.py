@@ -15,9 +15,10 @@ from engine.evidence import ways
 from engine.faithfulness import BLUR, GREY, faithfulness, faithfulness_steps, ranking, shown
 from engine.fill import blank
 from engine.trials import Trial, against, summary, trials_steps
-from ui import controls, foot, jobs, links
+from ui import controls, foot, links
 from ui.ask import aim
 from ui.charts import marks, overlays, plots
+from ui.jobs import line, watch
 from ui.scene import current_scene, need_gradients
 
 # What each measure asks, what is good, and whether more is better.
@@ -83,7 +84,7 @@ def one_picture() -> None:
     if ways()[method].needs_gradient:
         need_gradients(net)
     knobs = {"method": method, "layer": layer, "points": points, "masks": parts, **numbers}
-    job = jobs.run(
+    job = line.run(
         net.engine,
         "faithfulness",
         (net.sha256, net.output, image.digest(scene.pixels), *where.values(), *knobs.values()),
@@ -177,7 +178,7 @@ def one_picture() -> None:
         if truth is None and scene.picture_name in samples.names("planted"):
             st.caption("What this network goes by on this picture is not known, so there is no truth to score against.")
 
-    jobs.show(net.engine, job, draw)
+    watch.show(net.engine, job, draw)
     with st.container(horizontal=True, gap="medium"):
         links.onward("explain", "compare", "What do other methods say?")
         links.onward("explain", "clever_hans", "And where one knows the truth?")
@@ -251,7 +252,7 @@ def many_pictures() -> None:
     given = {name: Trial(net.view(picture)[0], None, truth_of(name)) for name, picture in pictures.items()}
     digests = [image.digest(trial.pixels) for trial in given.values()]
     st.caption("Of each picture, the network is asked about the class that it finds the likeliest.")
-    job = jobs.run(
+    job = line.run(
         net.engine,
         "trials",
         (net.sha256, net.output, *methods, *numbers.values(), *digests, *given),
@@ -286,7 +287,7 @@ def many_pictures() -> None:
             alt="Mean and half of the 95 % confidence interval of each measure and method.",
         )
 
-    jobs.show(net.engine, job, draw)
+    watch.show(net.engine, job, draw)
     links.onward("explain", "compare", "How do these methods look side by side?")
     rows = job.step.result if job.step else None
     foot.foot(

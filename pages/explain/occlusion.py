@@ -20,9 +20,10 @@ from engine.occlusion import (
     positions,
 )
 from engine.target import asked, class_probability, number
-from ui import controls, foot, jobs, links, sidebar
+from ui import controls, foot, links, sidebar
 from ui.ask import aim, ask
 from ui.charts import marks, network, overlays, painting
+from ui.jobs import line, watch
 from ui.scene import class_names, current_scene, scores_of
 
 NUMBERS = ("exact", "approximate")
@@ -67,7 +68,7 @@ cells = [
     for c in cols
 ]
 
-job = jobs.run(
+job = line.run(
     net.engine,
     "occlusion",
     (net.sha256, net.output, image.digest(scene.pixels), *where.values(), *knobs.values()),
@@ -135,7 +136,7 @@ def draw(step, complete: bool) -> None:
             st.caption(f"{title} {way} from {said(before)} to {about}{said(values[row, col])}.")
 
 
-jobs.show(net.engine, job, draw)
+watch.show(net.engine, job, draw)
 if numbers == "approximate":
     name = sidebar.suits(net)
     tried = net.view(samples.load(name))[0]
@@ -156,13 +157,13 @@ if numbers == "approximate":
             st.badge("approximate", icon=":material/speed:", color="orange")
             st.caption(f"How near it comes is being measured on the sample “{name}”.")
 
-    near = jobs.run(
+    near = line.run(
         net.engine,
         "occlusion_likeness",
         (net.sha256, net.output, name, *([asked_there] if of_class else where.values()), *apart.values()),
         lambda: occlusion_likeness_steps(net, tried, asked_there, **apart),
     )
-    jobs.show(net.engine, near, said_near)
+    watch.show(net.engine, near, said_near)
 else:
     st.badge("exact", icon=":material/verified:", color="green", help="The numbers are those of whole pictures.")
 with st.container(horizontal=True, gap="medium"):

@@ -10,9 +10,10 @@ import streamlit as st
 from engine import image
 from engine.rise import FILLS, rise, rise_steps
 from engine.target import asked, class_probability
-from ui import controls, foot, jobs, links
+from ui import controls, foot, links
 from ui.ask import aim
 from ui.charts import marks, overlays, painting
+from ui.jobs import line, watch
 from ui.scene import current_scene
 
 scene = current_scene()
@@ -40,7 +41,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
 
 knobs = {"masks": masks, "cells": cells, "shown": shown, "fill": fill, "stable": stable, **numbers}
 target = asked(net, aim(net, where), class_probability)
-job = jobs.run(
+job = line.run(
     net.engine,
     "rise",
     (net.sha256, net.output, image.digest(scene.pixels), *where.values(), *knobs.values()),
@@ -95,7 +96,7 @@ def draw(step, complete: bool) -> None:
     )
 
 
-jobs.show(net.engine, job, draw)
+watch.show(net.engine, job, draw)
 with st.container(horizontal=True, gap="medium"):
     links.onward("explain", "occlusion", "One patch at a time")
     links.onward("explain", "faithfulness", "Does the network really go by this map?", method="RISE")

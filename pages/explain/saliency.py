@@ -15,9 +15,10 @@ from engine.integrated_gradients import integrated_gradients, integrated_gradien
 from engine.saliency import gradient, saliency, signed_saliency
 from engine.smooth_grad import smooth_grad, smooth_grad_steps
 from engine.target import asked
-from ui import controls, foot, jobs, links
+from ui import controls, foot, links
 from ui.ask import aim, ask
 from ui.charts import marks, overlays, painting
+from ui.jobs import line, watch
 from ui.scene import current_scene, need_gradients
 
 # What is computed, step by step where it takes long, what it is called, and whether its maps have a sign.
@@ -147,13 +148,13 @@ if steps is None:
     result = ask(function, scene, where, **knobs)
     draw(result)
 else:
-    job = jobs.run(
+    job = line.run(
         net.engine,
         "saliency",
         (net.sha256, net.output, image.digest(scene.pixels), kind, *where.values(), *knobs.values()),
         lambda: steps(net, scene.pixels, aim(net, where), **knobs),
     )
-    jobs.show(net.engine, job, lambda step, complete: draw(step.result if step else None, complete))
+    watch.show(net.engine, job, lambda step, complete: draw(step.result if step else None, complete))
     result = job.step.result if job.step else None
 
 with st.container(horizontal=True, gap="medium"):

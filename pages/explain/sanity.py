@@ -14,9 +14,10 @@ import streamlit as st
 from engine import gates, image
 from engine.evidence import way, ways
 from engine.sanity import learned, sanity, sanity_steps
-from ui import controls, foot, jobs, links
+from ui import controls, foot, links
 from ui.ask import aim
 from ui.charts import overlays, plots
+from ui.jobs import line, watch
 from ui.scene import current_scene, need_gradients
 
 SIDE = 108  # pixels of a map: seven abreast on a screen of 1280, three on a phone
@@ -86,13 +87,13 @@ def draw(method: str, step, complete: bool) -> None:
 found = {}
 for method in methods:
     st.markdown(f"**{method}**, and its rank correlation with the first map")
-    job = jobs.run(
+    job = line.run(
         net.engine,
         f"sanity_{way(method).name}",
         (net.sha256, net.output, image.digest(scene.pixels), *where.values(), stages),
         lambda method=method: sanity_steps(net, scene.pixels, aim(net, where), method=method, stages=stages),
     )
-    jobs.show(net.engine, job, functools.partial(draw, method))
+    watch.show(net.engine, job, functools.partial(draw, method))
     if job.step:
         found[method] = job.step.result
 st.caption(

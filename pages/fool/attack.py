@@ -9,7 +9,8 @@ import streamlit as st
 
 from engine import image
 from engine.adversarial import AIMS, METHODS, NORMS, adversarial, adversarial_steps, distances, eight_bit
-from ui import controls, fooled, foot, jobs, links, studio
+from ui import controls, fooled, foot, links, studio
+from ui.jobs import line, watch
 from ui.scene import class_names, current_scene, need_gradients
 
 scene = current_scene()
@@ -46,7 +47,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
 
 original = eight_bit(scene.pixels)
 asked = k if wanted is None else wanted
-job = jobs.run(
+job = line.run(
     net.engine,
     "attack",
     (net.sha256, net.output, image.digest(scene.pixels), asked, *knobs.values()),
@@ -74,7 +75,7 @@ def draw(step, complete: bool) -> None:
             st.caption(f"The change: L∞ {far * 255:.0f} of 255, L2 {length:.2f}.")
 
 
-jobs.show(net.engine, job, draw)
+watch.show(net.engine, job, draw)
 table = None
 if job.step is not None and not job.active:
     pixels = job.step.result.picture

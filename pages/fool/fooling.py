@@ -11,8 +11,9 @@ import streamlit as st
 from engine import image
 from engine.adversarial import eight_bit
 from engine.fooling import Fooled, fooling, fooling_steps
-from ui import controls, fooled, foot, jobs, links, studio
+from ui import controls, fooled, foot, links, studio
 from ui.charts import plots
+from ui.jobs import line, watch
 from ui.scene import class_names, current_scene, need_gradients
 
 scene = current_scene()
@@ -31,7 +32,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
 
 knobs = {"sure": sure, "steps": steps, "rate": rate}
 original = eight_bit(scene.pixels)
-job = jobs.run(
+job = line.run(
     net.engine,
     "fooling",
     (net.sha256, net.output, image.digest(scene.pixels), wanted, *knobs.values()),
@@ -70,7 +71,7 @@ def draw(step, complete: bool) -> None:
             st.caption(f"L∞ {step.result.farthest * 255:.0f} of 255, L2 {step.result.length:.2f}.")
 
 
-jobs.show(net.engine, job, draw)
+watch.show(net.engine, job, draw)
 table = None
 if job.step is not None and not job.active:
     after = fooled.measured(net, original, job.step.result.picture, wanted)

@@ -11,8 +11,9 @@ from engine import image, samples
 from engine.adversarial import eight_bit
 from engine.lookalikes import CUTS, cut_out, loaded, lookalikes, lookalikes_steps, pasted, places, summed
 from engine.net import softmax
-from ui import controls, fooled, foot, jobs, links, sidebar
+from ui import controls, fooled, foot, links, sidebar
 from ui.charts import marks, network, overlays, painting
+from ui.jobs import line, watch
 from ui.scene import UPLOAD, cached, class_names, current_scene, scores_of
 
 SEVERAL = 7  # classes that have a colour of their own on the map; what else there is shares one
@@ -58,7 +59,7 @@ rgba = cached(loaded)(other, cut)
 
 knobs = {"cut": cut, "share": share, "grid": grid}
 mine = image.digest(other) if name == UPLOAD else name
-job = jobs.run(
+job = line.run(
     net.engine,
     "lookalikes",
     (net.sha256, net.output, image.digest(scene.pixels), k, mine, *knobs.values()),
@@ -75,7 +76,7 @@ def coloured(found: np.ndarray, before: int) -> tuple[np.ndarray, dict[str, str]
     order = [int(j) for j in np.argsort(-numbers, kind="stable") if numbers[j] and j != before]
     shown = order if len(order) <= SEVERAL + 1 else order[:SEVERAL]
     words = {before: names[before], **{j: names[j] for j in shown}}
-    kinds = np.array([["" if j < 0 else words.get(int(j), REST) for j in line] for line in found], object)
+    kinds = np.array([["" if j < 0 else words.get(int(j), REST) for j in row] for row in found], object)
     colours = dict(zip(words.values(), [marks.MUTED, *painting.kinds(len(shown))], strict=True))
     return kinds, colours | {REST: "#343a40"}
 
@@ -194,7 +195,7 @@ def draw(step, complete: bool) -> None:
         )
 
 
-jobs.show(net.engine, job, draw)
+watch.show(net.engine, job, draw)
 table = None
 if shown and not job.active:
     table = fooled.stands(net, eight_bit(scene.pixels), shown["pixels"], None, shown["before"])

@@ -17,8 +17,9 @@ from engine.dataset import BadDataset, Dataset
 from engine.examples import Examples, examples
 from engine.net import Net, softmax
 from engine.one_pixel import FewPixels, named, one_pixel, one_pixel_steps, rate, success_steps
-from ui import controls, fooled, foot, jobs, lens, links, studio
+from ui import controls, fooled, foot, lens, links, studio
 from ui.charts import marks, overlays, plots
+from ui.jobs import line, watch
 from ui.scene import HASHES, class_names, current_scene, scores_of
 
 NEAR = 5  # pixels around the first one that are shown large, to each side
@@ -58,7 +59,7 @@ original = eight_bit(scene.pixels)
 asked = k if wanted is None else wanted
 height, width = net.input_size
 before = softmax(scores_of(net, original)[None])[0]
-job = jobs.run(
+job = line.run(
     net.engine,
     "one_pixel",
     (net.sha256, net.output, image.digest(scene.pixels), asked, *knobs.values()),
@@ -152,7 +153,7 @@ def draw(step, complete: bool) -> None:
             converged(found)
 
 
-jobs.show(net.engine, job, draw)
+watch.show(net.engine, job, draw)
 table = None
 if job.step is not None and not job.active:
     pixels = job.step.result.picture
@@ -246,7 +247,7 @@ if job.step is not None and not job.active:
             st.rerun()
     else:
         # Not in line with the other runs, which would have to wait for minutes.
-        runs = jobs.run(
+        runs = line.run(
             "rates",
             "rates",
             of_these,
@@ -260,7 +261,7 @@ if job.step is not None and not job.active:
             else:
                 often(named(step.result, net, data, drawn), len(drawn))
 
-        jobs.show("rates", runs, draw_rates)
+        watch.show("rates", runs, draw_rates)
         if runs.step is not None and len(runs.step.result):
             rates = named(runs.step.result, net, data, drawn)
 

@@ -27,8 +27,9 @@ from engine.adversarial_patch import (
 from engine.dataset import Dataset
 from engine.lookalikes import Pasted, lookalikes_steps
 from engine.net import Net, softmax
-from ui import controls, fooled, foot, jobs, lens, links, studio
+from ui import controls, fooled, foot, lens, links, studio
 from ui.charts import marks, network, overlays, painting, plots
+from ui.jobs import line, watch
 from ui.scene import CAMERA, HASHES, UPLOAD, class_names, current_scene, need_gradients, scores_of
 
 SMALL, WIDE = 64, (0.5, 0.7)  # on so few pixels a patch of a third of the picture has no room for a pattern
@@ -105,7 +106,7 @@ place = (row + 0.5, col + 0.5, size * min(height, width), float(angle))
 share = min(least, most), max(least, most)
 knobs = {"steps": steps, "share": share, "turn": turn, "seed": seed}
 key = (net.sha256, net.output, data.digest, wanted, pictures, *knobs.values())
-job = jobs.run(
+job = line.run(
     net.engine,
     "patch",
     key,
@@ -159,9 +160,9 @@ def draw(step, complete: bool) -> None:
         likeliest("Without", scores_of(net, original))
 
 
-def everywhere(patch: np.ndarray) -> jobs.Job:
+def everywhere(patch: np.ndarray) -> line.Job:
     """On your picture, the class's probability for each place of the patch."""
-    at_each = jobs.run(
+    at_each = line.run(
         net.engine,
         "everywhere",
         (*key, job.step.index, image.digest(scene.pixels), size),
@@ -206,11 +207,11 @@ def everywhere(patch: np.ndarray) -> jobs.Job:
         return lambda point: put({"row": found.rows[int(point["row"])], "col": found.cols[int(point["col"])]})
 
     st.markdown("**Where does it work on your picture?**")
-    jobs.show(net.engine, at_each, maps)
+    watch.show(net.engine, at_each, maps)
     return at_each
 
 
-jobs.show(net.engine, job, draw)
+watch.show(net.engine, job, draw)
 table, measured, at_each = None, None, None
 if job.step is not None and not job.active:
     patch = job.step.result.picture
@@ -220,7 +221,7 @@ if job.step is not None and not job.active:
             f"This picture is taken for {names[wanted]} without a patch: choose another picture, or another class.",
             icon=":material/info:",
         )
-    measured = jobs.run(
+    measured = line.run(
         net.engine,
         "rates",
         (*key, job.step.index, held),
@@ -250,7 +251,7 @@ if job.step is not None and not job.active:
                 st.caption("These are crops of few photographs: some that it is measured on show what others do.")
 
     st.markdown("**How well does it work?** On pictures that it has not seen, all saved in 8 bits")
-    jobs.show(net.engine, measured, how_often)
+    watch.show(net.engine, measured, how_often)
     if not measured.active:
         at_each = everywhere(patch)
     table = fooled.stands(net, original, pasted, wanted, k)

@@ -17,8 +17,9 @@ from engine.metadata import BadMetadata
 from engine.net import BadNetwork, Net
 from engine.robustness import METHODS, curves_steps, sizes
 from engine.saliency import signed_saliency
-from ui import controls, fooled, foot, jobs, lens, links
+from ui import controls, fooled, foot, lens, links
 from ui.charts import marks, overlays, plots
+from ui.jobs import line, watch
 from ui.scene import cached, current_scene, need_gradients, no_gradients, open_network
 
 MOST = 2  # networks that are compared with the sidebar's: as many as stay open at a time
@@ -98,7 +99,7 @@ UNIT = 255 if norm == "L∞" else 1
 OF = "/255" if norm == "L∞" else ""
 knobs = {"pictures": pictures, "methods": methods, "norm": norm, "epsilons": sizes(most, norm), "steps": steps}
 knobs["seed"] = seed
-job = jobs.run(
+job = line.run(
     net.engine,
     "robustness",
     (*((each.sha256, each.output) for each in asked), data.digest, *map(str, knobs.values())),
@@ -178,7 +179,7 @@ def draw(step, complete: bool) -> None:
     )
 
 
-jobs.show(net.engine, job, draw)
+watch.show(net.engine, job, draw)
 table = None if job.step is None else job.step.result
 
 

@@ -12,8 +12,9 @@ import streamlit as st
 from engine import command, image
 from engine.inversion import CANVASES, MOVES, error, inversion, inversion_steps, inversion_strip, inversion_strip_steps
 from engine.trunk import middle, spaced
-from ui import controls, foot, jobs, links, studio
+from ui import controls, foot, links, studio
 from ui.charts import plots
+from ui.jobs import line, watch
 from ui.scene import current_scene, need_gradients
 
 STRIP, ONE = "layers, early to late", "one layer"
@@ -80,7 +81,7 @@ def told(climb, complete: bool) -> None:
 
 def strip() -> None:
     names = spaced(net, count)
-    job = jobs.run(
+    job = line.run(
         net.engine,
         "inversion_strip",
         (net.sha256, count, *key),
@@ -118,7 +119,7 @@ def strip() -> None:
                 chart, width="stretch", key="strip_errors", alt="The relative feature error of each layer's picture."
             )
 
-    jobs.show(net.engine, job, draw)
+    watch.show(net.engine, job, draw)
     st.caption(
         "Each picture is made from noise, so that its layer cannot tell it from yours. The error is that of the layer; "
         "where it is small and the picture still differs, the layer has lost what differs."

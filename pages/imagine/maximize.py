@@ -21,9 +21,10 @@ from engine.maximize import (
 )
 from engine.target import asked, class_score
 from engine.top_patches import Patches, cut_out
-from ui import controls, foot, jobs, lens, links, studio
+from ui import controls, foot, lens, links, studio
 from ui.ask import aim
 from ui.charts import grids, marks
+from ui.jobs import line, watch
 from ui.scene import current_scene, need_gradients
 
 CHANNELS, ABREAST = 24, 8  # of a layer's grid, at a time and in one panel
@@ -176,7 +177,7 @@ def all_channels() -> None:
     count = net.layer(name).shape[0]
     page = controls.grid_page(count, CHANNELS, "channels_page")
     knobs = {"first": page.start, "count": len(page), "preset": preset, "steps": steps, "seed": seed}
-    job = jobs.run(
+    job = line.run(
         net.engine,
         "maximize_channels",
         (net.sha256, name, *knobs.values()),
@@ -213,7 +214,7 @@ def all_channels() -> None:
             key=f"channels_{part.start}",
         )
 
-    jobs.show(net.engine, job, draw)
+    watch.show(net.engine, job, draw)
     st.caption(
         "Each picture raises the mean of one channel over its positions; the pictures are as large as a few of the "
         "layer's units can see. A click on one makes it in full."

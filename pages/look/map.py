@@ -8,17 +8,20 @@ Sources: van der Maaten & Hinton 2008; Karpathy's cnnembed 2014.
 import base64
 import hashlib
 import inspect
+import io
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import streamlit as st
+from PIL import Image
 
 from engine import dataset, embedding, image, neighbours
 from engine.index import Index
 from engine.step import Step, last
-from ui import atlas, controls, foot, gallery, jobs, lens, links
+from ui import atlas, controls, foot, gallery, lens, links
 from ui.charts import grids, marks, painting, plots
+from ui.jobs import line, watch
 from ui.scene import current_scene
 
 PIXELS, LAYER = "raw pixels", "a layer"
@@ -95,7 +98,7 @@ def map_steps(resume: embedding.Map | None) -> Iterator[Step]:
 
 
 device = gallery.device(net)
-job = jobs.run(device, "map", (of,), lambda: map_steps(None), resume=map_steps)
+job = line.run(device, "map", (of,), lambda: map_steps(None), resume=map_steps)
 grid_of = st.cache_data(lambda of, _places: embedding.on_grid(_places), max_entries=8, show_spinner=False)
 kept_of = st.cache_data(
     lambda of, _features, _places, measure: embedding.neighbours_kept(_features, _places, measure=measure),
@@ -382,7 +385,7 @@ def rows_of(some: pd.DataFrame, places: np.ndarray, cells: np.ndarray | None) ->
     return found if cells is None else found.assign(row=cells[:, 0], col=cells[:, 1])
 
 
-jobs.show(device, job, draw)
+watch.show(device, job, draw)
 with st.container(horizontal=True, gap="medium"):
     onward = {"layer": name} if space == LAYER else {}
     links.onward("look", "neighbours", "Which are its neighbours, and do they agree?", **onward, **gallery.same_set())
@@ -399,7 +402,9 @@ def sheet_png() -> bytes:
     drawn = (
         embedding.tiled(tiles, grid_of((of, step_of()), places)) if layout == GRID else embedding.drawn(tiles, places)
     )
-    return atlas.png(drawn)
+    out = io.BytesIO()
+    Image.fromarray(drawn).save(out, "PNG", compress_level=3)  # quickly, as it may be large
+    return out.getvalue()
 
 
 def numbers() -> bytes:

@@ -16,8 +16,9 @@ from engine.embedding import squares
 from engine.index import Index
 from engine.neighbours import agreements_steps, channel_means, nearest_others, pixel_steps, row_of, small
 from engine.step import Step
-from ui import controls, foot, gallery, jobs, lens, links
+from ui import controls, foot, gallery, lens, links
 from ui.charts import grids, marks, plots
+from ui.jobs import line, watch
 from ui.scene import CAMERA, UPLOAD, cached, class_names, current_scene
 
 COUNT = 9
@@ -33,11 +34,27 @@ st.session_state.pop("moved", None)  # this is the run that it asked for
 index = lens.index(scene)
 table = index.pictures
 
+
+def chosen_picture(label: str, key: str) -> int | None:
+    """The id of a picture of the set that a click can set and a link can hold; None is the sidebar's picture."""
+    text = st.text_input(label, key=key, placeholder="the sidebar's", bind="query-params", width=200).strip()
+    if not text:
+        return None
+    try:
+        number = int(text)
+        row_of(index, number)
+    except ValueError:
+        last = int(index.pictures.id.max())
+        st.caption(f"“{text}” is no picture of {index.data_name}: they have the numbers 0 to {last}.")
+        return None
+    return number
+
+
 usual = neighbours.usual_layer(index, net)
 layer = controls.layer(net, able=lambda found: found.name in index.layers, default=usual)
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     measure = controls.choice("Distance", "measure", list(neighbours.MEASURES))
-    number = gallery.one("Number of a picture of the set", "of", index)
+    number = chosen_picture("Number of a picture of the set", "of")
     if number is not None:
         st.button("Back to the sidebar's picture", icon=":material/undo:", on_click=lambda: ask(None))
 
@@ -51,7 +68,7 @@ features = gallery.features(index, layer)
 own = None if number is None else row_of(index, number)
 query = cached(channel_means)(layer, net, scene.pixels) if own is None else features[own]
 device = gallery.device(net)
-reading = jobs.run(device, "pixels", index.key, lambda: pixel_steps(index, net))
+reading = line.run(device, "pixels", index.key, lambda: pixel_steps(index, net))
 
 # Show -----------------------------------------------------------------------------------------------------------------
 
@@ -94,7 +111,7 @@ def found_in(name: str, space: np.ndarray, query: np.ndarray) -> None:
         st.caption(f"**{(labels == common).sum()} of {len(labels)}** are labelled {coded.classes[common]}.")
 
 
-def line(text: str) -> None:
+def facts(text: str) -> None:
     """As high as the bar of a run, so that the panels begin at the same height."""
     with st.container(height=48, border=False):
         st.caption(text)
@@ -143,7 +160,7 @@ def to_choose() -> None:
 left, middle, right = controls.panels(3)
 with left:
     st.markdown("**What is asked about**")
-    line(
+    facts(
         "The sidebar's picture." if own is None else f"Picture {number} of {index.data_name}: {table['where'].iat[own]}"
     )
     asked_about()
@@ -151,7 +168,7 @@ with left:
     to_choose()
 with middle:
     st.markdown(f"**Nearest to the network**, in {layer}")
-    line(f"All {len(table):,} pictures, by the means of {features.shape[1]} channels.")
+    facts(f"All {len(table):,} pictures, by the means of {features.shape[1]} channels.")
     found_in("features", features, query)
 
 
@@ -176,7 +193,7 @@ def small_of(space: np.ndarray) -> np.ndarray:
 with right:
     longer = min(neighbours.SIDE, max(net.input_size))
     st.markdown(f"**Nearest pixel by pixel**, at {longer} pixels a side")
-    jobs.show(device, reading, by_pixels)
+    watch.show(device, reading, by_pixels)
 
 # Over the whole set ---------------------------------------------------------------------------------------------------
 
@@ -246,10 +263,10 @@ else:
             wanted.add(knobs)
             st.rerun()
     else:
-        agreed = jobs.run(
+        agreed = line.run(
             device, "agreement", knobs, lambda: agreements_steps(index, net, layer=layer, measure=measure)
         )
-        jobs.show(device, agreed, agreeing)
+        watch.show(device, agreed, agreeing)
 
 # Lance's index --------------------------------------------------------------------------------------------------------
 
@@ -286,8 +303,8 @@ def by_lance(step: Step | None, complete: bool) -> None:
 
 if len(table) > neighbours.MANY and index.complete:
     st.markdown("#### Searching a part of the rows: Lance's index")
-    searching = jobs.run(device, "lance", (*index.key, layer, measure), lance_steps)
-    jobs.show(device, searching, by_lance)
+    searching = line.run(device, "lance", (*index.key, layer, measure), lance_steps)
+    watch.show(device, searching, by_lance)
 
 # Onward, and foot -----------------------------------------------------------------------------------------------------
 

@@ -15,8 +15,9 @@ from engine.anatomy import NEAR_ZERO, RUNS, anatomy, histogram, profile_steps, s
 from engine.filters import convolutions
 from engine.index import default_layers
 from engine.step import Step
-from ui import controls, drawing, foot, jobs, links
+from ui import controls, drawing, foot, links
 from ui.charts import network, plots
+from ui.jobs import line, watch
 from ui.scene import cached, current_scene
 
 WHOLE, AROUND = "the whole network", "around the layer"
@@ -28,7 +29,7 @@ scene = current_scene()
 net = scene.net
 foot.head(__doc__)
 found = cached(anatomy, 8)(net)
-job = jobs.run(net.engine, "profile", (net.sha256, net.output), lambda: profile_steps(net))
+job = line.run(net.engine, "profile", (net.sha256, net.output), lambda: profile_steps(net))
 timed = job.step.result if job.step else None
 layers = found.layers.assign(milliseconds=timed.layers.milliseconds if timed else np.nan)
 names = list(layers.name)
@@ -107,7 +108,7 @@ def draw_time(step: Step | None, complete: bool) -> None:
     )
 
 
-jobs.show(net.engine, job, draw_time)
+watch.show(net.engine, job, draw_time)
 if timed is None and job.state == "done":  # while this page was being drawn
     st.rerun()
 
@@ -305,8 +306,8 @@ def draw_compared(step: Step | None, complete: bool) -> None:
 
 table = None
 if st.checkbox("Compare all tensors", key="compare", bind="query-params", help="Loads PyTorch: 0.6 GB of memory."):
-    check = jobs.run(net.engine, "certificate", (net.sha256, net.output), compared)
-    jobs.show(net.engine, check, draw_compared)
+    check = line.run(net.engine, "certificate", (net.sha256, net.output), compared)
+    watch.show(net.engine, check, draw_compared)
     table = check.step.result if check.step else None
 
 downloads = [

@@ -15,8 +15,9 @@ from engine.index import BadIndex, Index
 from engine.maximize import maximize_channels_steps
 from engine.top_patches import Patches, cut_out, figure, top_patches
 from engine.units import meaning
-from ui import controls, foot, gallery, jobs, lens, links
+from ui import controls, foot, gallery, lens, links
 from ui.charts import grids, marks, overlays
+from ui.jobs import line, watch
 from ui.scene import UPLOAD, current_scene, no_gradients
 
 ROWS, ABREAST = 12, 3  # channels on a page of the whole layer, and panels that they stand in
@@ -181,7 +182,7 @@ def maximum(channel: int) -> None:
             st.caption(f"No picture can be made, for want of gradients: the network has no certified twin. {reason}")
             return
         knobs = {"first": channel, "count": 1, "steps": steps, "seed": seed}
-        job = jobs.run(
+        job = line.run(
             net.engine,
             "unit_maximum",
             (net.sha256, net.output, name, *knobs.values()),
@@ -194,7 +195,7 @@ def maximum(channel: int) -> None:
             large = marks.enlarge(pixels, marks.PANEL) if pixels.shape[1] < marks.PANEL else pixels
             st.image(image.to_png(large), width=marks.PANEL)
 
-        jobs.show(net.engine, job, draw)
+        watch.show(net.engine, job, draw)
         st.caption(
             "What the patches and this picture share is what the unit answers to; where they differ, be careful."
         )

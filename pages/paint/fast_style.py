@@ -12,8 +12,9 @@ import streamlit as st
 
 from engine import command, fast_style, image
 from engine.fast_style import BadStyleNet, StyleNet, painted_size, pan, stylise, stylise_video, weights
-from ui import controls, foot, jobs, links, studio
+from ui import controls, foot, links, studio
 from ui.charts import marks, overlays
+from ui.jobs import line, watch
 from ui.scene import CAMERA, HASHES, UPLOAD, cached, current_scene
 
 PICTURE, VIDEO, OWN = "the picture", "a video", "upload"
@@ -175,7 +176,7 @@ def of_video() -> None:
         return
     data = walk(scene.picture) if given is None else given.getvalue()
     of = image.digest(np.frombuffer(data, np.uint8))
-    job = jobs.run(
+    job = line.run(
         net.engine,
         "fast_style",
         (net.sha256, of, tuple(mix), side, seconds, *numbers.values()),
@@ -193,7 +194,7 @@ def of_video() -> None:
                 else:
                     controls.still(overlays.picture(getattr(step.result, part)), alt=f"{title}: {step.index}.")
 
-    jobs.show(net.engine, job, draw)
+    watch.show(net.engine, job, draw)
     if job.step is not None and not job.active:
         film = job.step.result.file.getvalue()
         st.video(film, format="video/mp4", loop=True, autoplay=True, muted=True, width=LARGE)

@@ -26,8 +26,9 @@ from engine.texture import (
     texture_steps,
 )
 from engine.texture_growing import cut, grow_steps
-from ui import controls, foot, jobs, links, studio
+from ui import controls, foot, links, studio
 from ui.charts import marks, plots
+from ui.jobs import line, watch
 from ui.scene import SUGGESTED, cached, current_scene, need_gradients
 
 SUITED = "brick"  # the texture where no picture was chosen
@@ -68,7 +69,7 @@ digest = image.digest(scene.pixels)
 far_from = cached(distances)
 
 
-def one_texture(beside=None) -> jobs.Job:
+def one_texture(beside=None) -> line.Job:
     return studio.make(
         net,
         "texture",
@@ -115,7 +116,7 @@ def one_depth() -> None:
 
 
 def depth_by_depth() -> None:
-    job = jobs.run(
+    job = line.run(
         net.engine,
         "texture_depths",
         (net.sha256, digest, *knobs.values()),
@@ -140,7 +141,7 @@ def depth_by_depth() -> None:
                 else:
                     st.skeleton(height=marks.PANEL)
 
-    jobs.show(net.engine, job, draw)
+    watch.show(net.engine, job, draw)
     onward()
     downloads = []
     if job.step:
@@ -160,7 +161,7 @@ def beside_growing() -> None:
     grown = {"size": min(size, 64), "window": window, "seed": seed}
     st.markdown("#### By the network: features that go together")
     job = one_texture()
-    growing = jobs.run(
+    growing = line.run(
         net.engine,
         "grow",
         (image.digest(scene.picture), size, *grown.values()),
@@ -187,7 +188,7 @@ def beside_growing() -> None:
             else:
                 studio.still(step.result.picture)
 
-    jobs.show(net.engine, growing, draw)
+    watch.show(net.engine, growing, draw)
     onward()
     recipe = {"method": "texture", "net": net.name, "sha256": net.sha256, "texture": scene.picture_name, **knobs}
     copied = {"method": "grow", "texture": scene.picture_name, "longest": size, **grown}

@@ -20,8 +20,9 @@ from engine.labelling import BadLabels
 from engine.net import Net, softmax
 from engine.preprocessing import TOP, Way, answers, preprocessing, preprocessing_steps, ways
 from engine.weights import SUFFIXES
-from ui import controls, foot, jobs, links, sidebar
+from ui import controls, foot, links, sidebar
 from ui.charts import network
+from ui.jobs import line, watch
 from ui.scene import HASHES, current_scene
 
 MOST = 200 if hosted() else claims.MAX_BYTES >> 20  # MB of an upload
@@ -72,8 +73,8 @@ def brought(path: Path, name: str, *, upload: bool) -> None:
         beside = None if upload else path.expanduser().resolve().parent
         yield from bringing.bring_steps(content, name, beside=beside, architecture=architecture or "")
 
-    job = jobs.run(QUEUE, "bring", (*file, architecture), steps)
-    jobs.show(QUEUE, job, lambda step, complete: st.caption(str(step.result) if step and job.active else ""))
+    job = line.run(QUEUE, "bring", (*file, architecture), steps)
+    watch.show(QUEUE, job, lambda step, complete: st.caption(str(step.result) if step and job.active else ""))
     if job.state != "done":
         return
     if isinstance(job.step.result, Several):
@@ -116,7 +117,7 @@ elif typed.strip():
 
 known = st.session_state.setdefault("ways_known", {})
 before = dict(known.get((net.sha256, net.output), {}))
-job = jobs.run(
+job = line.run(
     net.engine,
     "ways",
     (net.sha256, net.output, image.digest(scene.pixels)),
@@ -175,7 +176,7 @@ def so_far(step, complete: bool) -> None:
         st.dataframe(shown(step.result, names), hide_index=True)
 
 
-jobs.show(net.engine, job, so_far)
+watch.show(net.engine, job, so_far)
 if job.step is None:
     st.stop()
 table = job.step.result
@@ -299,8 +300,8 @@ def finish():
 
 if st.session_state.get("finishing") == knobs:
     instead = net.name if nets.brought(net.name) else ""
-    job = jobs.run(QUEUE, "finish", knobs, finish)
-    jobs.show(QUEUE, job, lambda step, complete: st.caption(str(step.result) if step and job.active else ""))
+    job = line.run(QUEUE, "finish", knobs, finish)
+    watch.show(QUEUE, job, lambda step, complete: st.caption(str(step.result) if step and job.active else ""))
     if job.state == "done":
         st.session_state.pop("finishing")
         arrived(job.step.result)

@@ -1,4 +1,4 @@
-"""Who computes while people look on? Long runs, one at a time per device, for all users of the app.
+"""Who computes, and in which order? Long runs, one at a time per device, for all users of the app.
 
 A method of the engine is a generator of Step; a Job is one such run. One worker thread per device takes the jobs in
 turn, so that no rerun, page switch or closed tab can kill a run half-way or pile up threads. Between two steps the
@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 
 KEPT_FILMS = 16  # of these, runs that made pictures: each holds a film, and what it takes to go on
 KEPT = 64  # finished jobs whose results wait for their people to come back
-TICK = 0.8  # seconds between two looks at a run: drawing takes time from it, and a slow browser must not fall behind
 # What the engine raises for people to read; anything else is a defect of ours.
 REFUSED = (ValueError, LookupError, FetchFailed)
 
@@ -180,7 +179,7 @@ def _session_is_there(session: str) -> bool:
 
 
 @st.cache_resource(show_spinner=False)
-def line(device: str) -> Line:
+def of(device: str) -> Line:
     """The one line of a device ("CPU", "CUDA") in this server."""
     return Line(_session_is_there)
 
@@ -195,59 +194,4 @@ def run(
 ) -> Job:
     """This session's job; call it on each rerun: the same knobs give the same job. resume, picture: see Job."""
     context = get_script_run_ctx()
-    return line(device).submit(
-        context.session_id if context else "", name, knobs, steps, resume=resume, picture=picture
-    )
-
-
-def show(device: str, job: Job, draw: Callable[[Step | None, bool], None]) -> None:
-    """The job's progress with time left, a cancel button, and `draw(step, complete)` below, kept up to date.
-
-    The bar keeps its place when the run ends, so that nothing jumps.
-    """
-    queue = line(device)
-    was_active = job.active
-
-    @st.fragment(run_every=TICK if was_active else None)
-    def watch() -> None:
-        with st.container(
-            horizontal=True, vertical_alignment="center", height=48, border=False, key=f"job_{job.key[1]}"
-        ):
-            _bar(queue, job)
-        if job.state == "failed":
-            st.error(job.error, icon=":material/error:")
-        draw(job.step, job.state == "done")
-        if was_active and not job.active:
-            st.rerun()  # the whole page, once: what follows the run may now be drawn
-
-    watch()
-
-
-def _bar(queue: Line, job: Job) -> None:
-    step = job.step
-    share = step.index / step.total if step and step.total else 0.0
-    counted = "" if not step else f"{step.index:,} of {step.total:,}" if step.total < 10**6 else f"{share:.0%}"
-    if job.state == "waiting":
-        before = queue.position(job)
-        text = f"Waiting: {before} before you" if before else "Starting"
-    elif job.state == "running":
-        left = job.seconds_left
-        text = f"{counted}" + (f" · {left:.0f} s left" if left is not None and left >= 1 else "")
-    else:
-        text = {"done": "Done", "cancelled": "Cancelled", "failed": "Failed"}[job.state]
-        text += f" · {counted} · {job.seconds:.1f} s" if step else ""
-    st.progress(min(share, 1.0), text=text or "Starting")
-    if job.active:
-        if st.button(
-            "Cancel", key=f"cancel_{job.key[1]}", icon=":material/stop_circle:", disabled=job.cancelled.is_set()
-        ):
-            queue.cancel(job)
-        return
-    if job.state == "cancelled" and job.resume and job.step:
-        if st.button("Continue", key=f"continue_{job.key[1]}", icon=":material/play_arrow:"):
-            queue.go_on(job)
-            st.rerun()
-    elif st.button("Run again", key=f"again_{job.key[1]}", icon=":material/replay:"):
-        name, knobs = job.key[1:]
-        queue.submit(job.session, name, knobs, job.steps, again=True, resume=job.resume, picture=job.picture)
-        st.rerun()
+    return of(device).submit(context.session_id if context else "", name, knobs, steps, resume=resume, picture=picture)
