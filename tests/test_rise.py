@@ -90,8 +90,20 @@ def test_masks_are_smooth_shown_as_often_as_asked_and_shifted():
     np.testing.assert_allclose(masks.mean(0), 0.3, atol=0.05)
     for axis in (1, 2):  # cells of 4 pixels, stretched between their centres: a quarter a pixel at most
         assert abs(np.diff(masks, axis=axis)).max() < 0.2501
-    # Were they not shifted, cells would have centres in the same places and others would never be wholly shown.
-    assert (masks > 0.999).any(0).all()
+
+
+def test_each_shift_within_a_cell_comes_equally_often():
+    """A mask bends only between the pixels 4k + 1 and 4k + 2, around a cell's middle: where it does tells its shift."""
+    count, seen = 1600, np.zeros((4, 4), int)
+    for mask in module._masks(np.random.default_rng(0), count, SIZE, 4, 0.5):
+        shifts = []
+        for axis in (0, 1):
+            bends = np.flatnonzero(abs(np.diff(mask, 2, axis=axis)).max(1 - axis) > 1e-3) + 1
+            shifts.append([shift for shift in range(4) if set((bends + shift) % 4) == {1, 2}])
+        [[row], [col]] = shifts
+        seen[row, col] += 1
+    assert seen.sum() == count
+    assert abs(seen - 100).max() < 40  # four standard deviations
 
 
 @pytest.mark.parametrize("fill", ["white", "mean", "blur", "noise"])

@@ -100,6 +100,69 @@ def test_the_target_is_0_at_the_picture_itself_and_below_elsewhere(tiny):
     assert of(other) == pytest.approx(-100 * np.mean(list(far.values())), rel=1e-5)
 
 
+def test_the_gradient_is_that_of_the_plain_sum_of_squares(tiny):
+    """The short way's own gradient, with and without masks, against torch's of equations 3 to 5 written out."""
+    names = ("relu1", "conv2")
+    first, second = nets.picture(seed=1), nets.picture(seed=2)
+    mask = np.zeros(nets.SIZE, np.float32)
+    mask[3:, :7] = 1
+    values = {
+        name: torch.from_numpy(np.random.default_rng(index).normal(0, 0.5, (2, *shape)).astype(np.float32))
+        for index, (name, shape) in enumerate({"relu1": (5, 12, 16), "conv2": (6, 4, 6)}.items())
+    }
+
+    def plain(maps, weights):
+        return torch.einsum("bihw,bjhw,hw->bij", maps, maps, weights) / weights.sum()
+
+    def off(found, wanted):
+        return ((found - wanted) ** 2).sum((1, 2)) / (wanted**2).sum()
+
+    # What the picture is compared with, seen everywhere, and where it is compared.
+    everywhere = {name: torch.ones(maps.shape[2:]) for name, maps in values.items()}
+    [aims, other] = [
+        {name: plain(maps, everywhere[name]) for name, maps in features(tiny, each, names).items()}
+        for each in (first, second)
+    ]
+    both = {name: 0.25 * aims[name] + 0.75 * other[name] for name in names}
+    there = torch.from_numpy(mask)
+    cases = [
+        (
+            {"pictures": [first, second], "layers": names, "shares": (1, 3), "emphasis": (2, 1)},
+            lambda v: (
+                2 / 3 * off(plain(v["relu1"], everywhere["relu1"]), both["relu1"])
+                + 1 / 3 * off(plain(v["conv2"], everywhere["conv2"]), both["conv2"])
+            ),
+        ),
+        (
+            {"pictures": [first, second], "layers": ("relu1",), "shares": (1, 3), "masks": [mask, 1 - mask]},
+            lambda v: (
+                0.25 * off(plain(v["relu1"], there), aims["relu1"])
+                + 0.75 * off(plain(v["relu1"], 1 - there), other["relu1"])
+            ),
+        ),
+    ]
+    for how, expected in cases:
+        leaves = {name: values[name].clone().requires_grad_() for name in how["layers"]}
+        found, wanted = texture_target(tiny, **how).value(leaves), -100 * expected(leaves)
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+        upstream = torch.tensor([1.0, -2.0])  # each picture's own
+        found, wanted = (torch.autograd.grad(each, list(leaves.values()), upstream) for each in (found, wanted))
+        for one, same in zip(found, wanted, strict=True):
+            torch.testing.assert_close(one, same, rtol=1e-4, atol=1e-6 + 1e-4 * float(same.abs().max()))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_gram_matrix_s_gradient_is_that_of_its_sums(masked):
+    random = torch.Generator().manual_seed(0)
+    values = torch.randn(2, 3, 4, 5, generator=random, requires_grad=True)
+    weights = torch.rand(4, 5, generator=random) if masked else None
+    upstream = torch.randn(2, 3, 3, generator=random)  # not symmetric
+    places = torch.ones(4, 5) if weights is None else weights
+    expected = torch.einsum("bihw,bjhw,hw->bij", values, values, places) / places.sum()
+    (found,), (wanted,) = (torch.autograd.grad(each, values, upstream) for each in (gram(values, weights), expected))
+    torch.testing.assert_close(found, wanted)
+
+
 def test_shares_weigh_the_pictures_and_emphasis_the_layers(tiny):
     first, second = nets.picture(seed=1), nets.picture(seed=2)
     values = features(tiny, nets.picture(), ["relu1", "conv2"])
