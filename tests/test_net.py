@@ -790,7 +790,9 @@ def test_forward_passes_do_not_import_torch(tiny):
     """Pages that need no gradient start without it."""
     code = """
 import sys
-from engine import activations, certificate, filters, net, occlusion, saliency, target
+from engine import activations, filters
+from engine import occlusion, saliency
+from engine import certificate, net, target
 n = net.Net(sys.argv[1])
 image = n.view(__import__("numpy").full((30, 40, 3), 0.5, "float32"))[0]
 activations.statistics(activations.activation_maps(n, image, n.last_map))
