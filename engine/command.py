@@ -10,7 +10,6 @@ the same name.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import hashlib
 import importlib
@@ -103,8 +102,7 @@ def methods() -> dict[str, Method]:
 
 def _candidates(source: str) -> list[str]:
     """Public functions that begin with `net`: found in the text, so that modules without any need not be imported."""
-    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
-    return [f.name for f in functions if f.name[0] != "_" and f.args.args and f.args.args[0].arg == "net"]
+    return re.findall(r"^def ([a-z]\w*)\(\s*net\b", source, re.MULTILINE)
 
 
 def _method(module: types.ModuleType, name: str) -> Method | None:

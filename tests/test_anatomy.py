@@ -175,6 +175,7 @@ def test_published_figures(shared, file, parameters, macs):
     assert found.macs == pytest.approx(macs, rel=0.025)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
 def test_torchvisions_figures(name, tmp_path):
     torch = pytest.importorskip("torch")

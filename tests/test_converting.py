@@ -83,7 +83,7 @@ def refused(child: Examiner, content: bytes, name: str = "mine.pth", architectur
 # Good files -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["safetensors", "zip", "legacy"])
+@pytest.mark.parametrize("form", ["safetensors", "zip", pytest.param("legacy", marks=pytest.mark.thorough)])
 def test_weights_become_a_network_in_the_child(state, child, form):
     content = saved(state, _use_new_zipfile_serialization=form == "zip")
     found = asked(child, safetensors.torch.save(state) if form == "safetensors" else content)
@@ -97,12 +97,14 @@ def test_weights_become_a_network_in_the_child(state, child, form):
     np.testing.assert_allclose(net.scores(pixels), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_versions_of_names_are_known(child):
     """MNASNet asks for them, and no safetensors file has them."""
     found = asked(child, safetensors.torch.save(models.mnasnet0_5(weights=None, num_classes=3).state_dict()))
     assert found.architecture == "mnasnet0_5"
 
 
+@pytest.mark.thorough
 def test_bringing_goes_on_as_with_a_network(state, cache):
     steps = list(bringing.bring_steps(safetensors.torch.save(state), "my pets.safetensors"))
     assert steps[-1].result == "my_pets"
@@ -198,6 +200,7 @@ def test_a_header_that_claims_to_be_larger_than_the_file():
         next(bringing.bring_steps(b"just a text", "mine.pth"))
 
 
+@pytest.mark.thorough
 @unix
 def test_memory_is_limited(state):
     found = converting._Converter(Limits(seconds=60.0, memory=1 << 25))
@@ -209,6 +212,7 @@ def test_memory_is_limited(state):
         found.close()
 
 
+@pytest.mark.thorough
 @unix
 def test_time_is_limited_and_the_child_ends_with_who_asked(state, monkeypatch):
     started = []

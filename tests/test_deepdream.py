@@ -198,6 +198,7 @@ def test_tiles_leave_no_seams(imagenette):
     assert jumps[[63, 127, 191]].mean() < 1.3 * jumps.mean()
 
 
+@pytest.mark.thorough
 def test_memory_is_bounded_by_the_tile(shared, tmp_path):
     """Of a process that dreams on 1920 by 1080 pixels with SqueezeNet on a CPU."""
     if sys.platform != "linux":

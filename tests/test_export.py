@@ -230,6 +230,7 @@ def test_readmes_lines_for_published_weights(tmp_path, monkeypatch):
     assert not net.notes, "nothing has to be guessed"
 
 
+@pytest.mark.thorough
 def test_readmes_lines_for_published_weights_with_the_real_ones(tmp_path, monkeypatch, shared):
     monkeypatch.setenv("TORCH_HOME", str(shared / "weights"))
     _, net = run_block(BLOCKS[0], tmp_path, monkeypatch)

@@ -88,6 +88,7 @@ def test_the_digit_networks_mean_and_std_are_those_of_its_training_pictures():
     assert net.metadata.std == (round(float(pictures.std(ddof=1)), 4),)
 
 
+@pytest.mark.thorough
 def test_the_same_seed_trains_the_same_digit_network(tmp_path):
     import torch
 
@@ -104,6 +105,7 @@ def test_the_same_seed_trains_the_same_digit_network(tmp_path):
     assert not torch.equal(weights[0], weights[2])
 
 
+@pytest.mark.thorough
 def test_the_robust_digit_network_is_as_good_as_it_says_and_stands_what_the_plain_one_does_not():
     from engine.robustness import robustness
 
@@ -143,6 +145,7 @@ def test_the_attack_in_training_stays_in_its_ball_and_makes_pictures_harder():
     assert third <= robust.EPSILON + 1e-6
 
 
+@pytest.mark.thorough
 def test_the_photograph_network_is_exported_from_saved_weights(tmp_path, monkeypatch, capsys):
     import torch
     from PIL import Image
@@ -176,6 +179,7 @@ def test_the_photograph_network_is_exported_from_saved_weights(tmp_path, monkeyp
     np.testing.assert_allclose(net.scores(pixels), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_the_photograph_network_is_as_good_as_it_says():
     path = FOLDER / "imagenette.onnx"
     held_out = SHARED / "data" / "imagenette160" / "val.parquet"
@@ -280,6 +284,7 @@ def test_what_the_planted_networks_say_of_the_samples(name):
         assert shares.max() < 0.8 if expected is None else shares[expected] > 0.95
 
 
+@pytest.mark.thorough
 def test_the_same_seed_trains_the_same_planted_network(tmp_path):
     import torch
 

@@ -30,7 +30,10 @@ LIMIT = RUNS * 512  # bytes; a run of Grad-CAM on the tiny net that kept its gra
 MADE = 2048  # bytes; a run that makes a picture has several steps, and would add more
 LEAKY = ("Gradient", "Grad-CAM")
 
-pytestmark = pytest.mark.skipif(not STATUS.exists(), reason="The resident memory is read from Linux's /proc.")
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.skipif(not STATUS.exists(), reason="The resident memory is read from Linux's /proc."),
+]
 
 
 def resident() -> int:

@@ -183,13 +183,17 @@ for _ in range(2):  # also where they have come again
     assert lines == [(1, 3, 0)] * 2
 
 
-@pytest.mark.parametrize("threads", [0, 1])
-def test_a_pass_keeps_to_the_threads_that_it_is_given(tiny, picture, path, threads):
+@pytest.mark.parametrize(
+    ("said", "threads", "taken"), [("", 0, 0), ("", 1, 1), ("3", 0, 3), ("3", 1, 1), ("2,4", 0, 2), ("many", 0, 0)]
+)
+def test_a_pass_keeps_to_the_threads_that_it_is_given(tiny, picture, path, said, threads, taken, monkeypatch):
+    """By whoever asks, or else for all by the environment, as torch reads it."""
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
     net = Net(shutil.copy(tiny.path, path))
     x = net.normalise(net.batch(picture))
     found = net.resume({net.graph.input: x}, ["pool1"], threads=threads)
     (session,) = net._tapped.values()
-    assert session.get_session_options().intra_op_num_threads == threads
+    assert session.get_session_options().intra_op_num_threads == taken
     np.testing.assert_allclose(found["pool1"], net.activations(net.batch(picture), ["pool1"])["pool1"], atol=1e-6)
 
 

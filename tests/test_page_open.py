@@ -168,7 +168,9 @@ def test_weights_alone_become_a_network_which_is_named_and_saved(given):
     assert nets.find("my_pets").read_bytes() == expected
 
 
-@pytest.mark.parametrize("how", ["a text", "a program", "another network's"])
+@pytest.mark.parametrize(
+    "how", ["a text", *(pytest.param(how, marks=pytest.mark.thorough) for how in ("a program", "another network's"))]
+)
 def test_weights_that_are_refused_get_one_sentence(how, tmp_path):
     file = io.BytesIO()
     torch.save({"a": print} if how == "a program" else {"a.weight": torch.zeros(3)}, file)

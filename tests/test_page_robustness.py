@@ -74,6 +74,7 @@ def test_curves_table_words_and_downloads_are_the_engines(of_pair, given):
     assert "classes are the data set's labels" in words(at)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("link", "knobs"),
     [

@@ -41,6 +41,9 @@ GRADIENTS = [name for name, page in PAGES.items() if re.search("(need|no)_gradie
 ALWAYS = [name for name in GRADIENTS if "\nneed_gradients" in PAGES[name].path.read_text("utf-8")]
 EMBEDDED = [path.stem for path in sorted(nets.SHIPPED.glob("*.onnx"))]
 PATIENCE = 60  # seconds
+# By default every page runs on the first three of these networks, and SOME pages on all; `pytest --all` runs it all.
+NETS = ["imagenette", "digits", "tiny", *sorted({*EMBEDDED} - {"imagenette", "digits"})]
+SOME = ("activations", "cam", "occlusion")
 MOST_BYTES, MOST_ROWS = 1_500_000, 5_000  # of one chart
 
 
@@ -53,6 +56,12 @@ def home(tmp_path_factory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONVOSCOPE_HOME", str(folder))
         yield folder
+
+
+def some(pages, *more: str) -> list:
+    """All pages for a test that by default runs on SOME of them and on `more`."""
+    quick = {*SOME, *more}
+    return [page if page in quick else pytest.param(page, marks=pytest.mark.thorough) for page in pages]
 
 
 # Opening pages --------------------------------------------------------------------------------------------------------
@@ -129,8 +138,14 @@ def chosen(at: AppTest, key: str) -> Any:
 # Defaults -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("net", [*EMBEDDED, "tiny"])
-@pytest.mark.parametrize("page", PAGES)
+EVERYWHERE = [
+    pytest.param(page, net, marks=[] if net in NETS[:3] or page in SOME else pytest.mark.thorough)
+    for page in PAGES
+    for net in NETS
+]
+
+
+@pytest.mark.parametrize(("page", "net"), EVERYWHERE)
 def test_every_page_shows_a_result_on_defaults(page, net):
     at = defaults(page, net)
     assert fine(at)
@@ -139,6 +154,7 @@ def test_every_page_shows_a_result_on_defaults(page, net):
     assert charts(at), "a page opens with a result"
     assert not at.get("skeleton"), "and nothing is left out"
     assert all(chart.alt for chart in charts(at)), "that those hear about who cannot see it"
+    assert_light(at)
 
 
 def test_pages_say_what_they_are():
@@ -148,19 +164,14 @@ def test_pages_say_what_they_are():
         assert page.question.endswith("?"), page.path
 
 
-@pytest.mark.parametrize("net", EMBEDDED)
-@pytest.mark.parametrize("page", PAGES)
-def test_charts_are_light(page, net):
-    assert_light(defaults(page, net))
-
-
 def assert_light(at: AppTest) -> None:
+    assert charts(at), "or else there is nothing to weigh"
     for chart in charts(at):
         assert chart.ByteSize() < MOST_BYTES
         assert sum(len(next(iter(table.values()), [])) for table in tables(chart)) <= MOST_ROWS
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", some(PAGES))
 def test_charts_of_a_large_picture_are_light(page):
     """Noise is the worst case: it does not compress."""
     at = uploaded(noise(), page, **COARSE)
@@ -313,13 +324,9 @@ def test_wrong_values_in_a_link_are_ignored(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_empty_values_in_a_link(page):
-    assert fine(opened(page, **dict.fromkeys(WRONG, "") | short(page)))
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_numbers_out_of_range_in_a_link(page):
-    at = opened(page, net="digits", unit=10**9, patch=-3, stride=0, at="999, 999", layer="logits", clip=5)
+def test_numbers_out_of_range_and_empty_values_in_a_link(page):
+    numbers = {"net": "digits", "unit": 10**9, "patch": -3, "stride": 0, "at": "999, 999", "layer": "logits", "clip": 5}
+    at = opened(page, **dict.fromkeys(WRONG, "") | numbers | short(page))
     assert fine(at)
     for widget in at.number_input:
         assert widget.min <= widget.value <= widget.max, widget.key
@@ -334,15 +341,22 @@ def test_a_link_to_a_network_that_is_not_here_says_so(name, more):
     assert ("fetched" in warning.value) == more
 
 
+ARRIVED: set[tuple[str, str]] = set()  # where a link like this one led already, by page and names of its choices
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_onward_links_arrive(page):
-    """What a page leads on to opens in the state that the link says."""
+    """What a page leads on to opens in the state that the link says; each kind of link once."""
     at = defaults(page, "digits")
     given = [each.proto for each in at.get("page_link")]
     if page != "home":
         assert given, "each page leads on to the one that answers the next question"
     for link in given:
         query = dict(part.split("=", 1) for part in link.query_string.replace("+", " ").replace("%2C", ",").split("&"))
+        kind = (link.page, " ".join(query))
+        if kind in ARRIVED:
+            continue
+        ARRIVED.add(kind)
         other = opened(link.page, **query)
         assert fine(other)
         assert {key: str(chosen(other, key)) for key in query} == query
@@ -358,14 +372,15 @@ def test_the_link_panel_shows_the_link(page, link):
 # Choices that stay ----------------------------------------------------------------------------------------------------
 
 
-def test_choices_survive_a_page_switch():
+@pytest.mark.parametrize("back", [False, pytest.param(True, marks=pytest.mark.thorough)])
+def test_choices_survive_a_page_switch(back):
     at = opened("home", net="digits", image="digit-7")
     at.selectbox(key="class").set_value("3")
     at = goto(run(at), "activations")
     at.selectbox(key="layer").set_value("conv2")
     at.number_input(key="unit").set_value(5)
     run(at)
-    for page in [*PAGES, *reversed(PAGES)]:
+    for page in reversed(PAGES) if back else PAGES:
         goto(at, page)
         assert fine(at)
         assert (scene(at).net.name, scene(at).picture_name, scene(at).class_index) == ("digits", "digit-7", 3), page
@@ -395,7 +410,7 @@ def test_a_unit_that_another_page_uses_too_falls_back():
     assert (chosen(at, "layer"), chosen(at, "unit")) == (chosen(defaults("filters", "imagenette"), "layer"), 0)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", some(PAGES, "filters", "saliency", "maximize", "patch", "units"))
 def test_another_network_resets_what_it_does_not_have(page):
     late = scene(defaults(page, "imagenette")).net.layers[-4]
     link = {"layer": late.name, "unit": late.shape[0] - 1, "at": "9, 9", "about": "unit", "class": "parachute"}
@@ -534,12 +549,18 @@ def transformer() -> bytes:
         return (Path(folder) / "net.onnx").read_bytes()
 
 
-@pytest.mark.parametrize("form", ["transformer", "rounded"])
+@pytest.mark.parametrize("page", some(PAGES))
+def test_a_network_that_rounds(page, home):
+    (home / "networks" / "rounded.onnx").write_bytes(small.rounded().SerializeToString())
+    at = opened(page, net="rounded")
+    assert fine(at)
+    assert charts(at) or at.metric or page in ("home", "open"), "a result"
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_networks_of_another_kind(page, form, home, transformer):
-    content = transformer if form == "transformer" else small.rounded().SerializeToString()
-    (home / "networks" / f"{form}.onnx").write_bytes(content)
-    at = opened(page, net=form)
+def test_a_network_of_another_kind(page, home, transformer):
+    (home / "networks" / "transformer.onnx").write_bytes(transformer)
+    at = opened(page, net="transformer")
     assert fine(at)
     assert charts(at) or at.info or at.metric or page in ("home", "open"), "a result, or why there is none"
 
@@ -679,7 +700,15 @@ REPRODUCED = [
 ]
 
 
-@pytest.mark.parametrize(("page", "link"), REPRODUCED, ids=[f"{page}-{'-'.join(link)}" for page, link in REPRODUCED])
+def reproduced() -> Iterator[Any]:
+    """One run per page by default."""
+    for place, (page, link) in enumerate(REPRODUCED):
+        quick = page not in {other for other, _ in REPRODUCED[:place]}
+        marks = [] if quick else pytest.mark.thorough
+        yield pytest.param(page, link, marks=marks, id=f"{page}-{'-'.join(link)}")
+
+
+@pytest.mark.parametrize(("page", "link"), reproduced())
 def test_python_and_the_command_line_give_the_numbers_of_the_page(page, link, monkeypatch, tmp_path):
     check(shown(monkeypatch, page, link), tmp_path)
 

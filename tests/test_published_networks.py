@@ -30,6 +30,7 @@ SIDES = {  # rows and columns: the least that leaves the graph as it is at full 
     "mobilenet_v2": 64,
     "efficientnet_b0": 64,
 }
+QUICK = {"squeezenet1_1", "resnet18"}  # by default; the others in `pytest --all`
 HEAVY = {"alexnet", "vgg16", "vgg19"}  # hundreds of megabytes of linear layers: their last part is left out
 
 
@@ -68,7 +69,9 @@ def save(module: torch.nn.Module, path: Path, exporter: str, side: int) -> None:
 
 
 @pytest.mark.parametrize("exporter", ["dynamo", "script"])
-@pytest.mark.parametrize("name", SIDES)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.thorough) for name in SIDES]
+)
 def test_the_twin_is_the_published_network(name: str, exporter: str, tmp_path: Path):
     module = build(name)
     save(module, tmp_path / "net.onnx", exporter, SIDES[name])

@@ -60,6 +60,7 @@ def test_cam_is_the_networks_own_arithmetic(seen):
     )
 
 
+@pytest.mark.thorough
 def test_contributions_add_up(seen):
     net, pixels, index = seen
     found = integrated_gradients(net, pixels, index)

@@ -50,12 +50,15 @@ HOMES = {
 PYTHON = files(".py")
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=name)
-def test_libraries_stay_where_they_belong(path):
-    used = imports(path.read_text("utf-8"))
-    for library, homes in HOMES.items():
-        if library in used:
-            assert name(path).startswith(homes), f"{library} is imported in {name(path)}; it belongs in {homes}"
+def test_libraries_stay_where_they_belong():
+    used = {path: imports(path.read_text("utf-8")) for path in PYTHON}
+    strays = [
+        f"{library} in {name(path)}; it belongs in {', '.join(homes)}"
+        for library, homes in HOMES.items()
+        for path, found in used.items()
+        if library in found and not name(path).startswith(homes)
+    ]
+    assert not strays
 
 
 def test_the_engine_knows_no_interface():
@@ -64,15 +67,14 @@ def test_the_engine_knows_no_interface():
             assert not imports(path.read_text("utf-8")) & {"streamlit", "altair", "ui", "pages", "app"}, name(path)
 
 
-ENGINE = [path for path in PYTHON if name(path).startswith("engine/") and path.stat().st_size]
+OURS = [path for path in PYTHON if name(path).startswith(("engine/", "ui/", "pages/")) and path.stat().st_size]
 
 
-@pytest.mark.parametrize("path", ENGINE, ids=name)
-def test_a_module_of_the_engine_begins_with_what_it_is_for(path):
-    docstring = ast.get_docstring(ast.parse(path.read_text("utf-8")))
-    assert docstring, "no docstring"
-    first = docstring.splitlines()[0]
-    assert re.fullmatch(r"[A-Z].*[.?]", first), f"the first line is no sentence: {first!r}"
+def test_a_module_begins_with_what_it_is_for():
+    firsts = {
+        name(path): (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n")[0] for path in OURS
+    }
+    assert not {path: first for path, first in firsts.items() if not re.fullmatch(r"[A-Z].*[.?:!]", first)}
 
 
 # Home folders of the usual systems, and where this very copy and its Python lie, unless that is a place that all have.

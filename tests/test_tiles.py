@@ -205,6 +205,7 @@ print(next(int(line.split()[1]) >> 10 for line in status if line.startswith("VmH
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="The peak of a process's memory is read as Linux states it.")
 def test_memory_is_bounded_by_the_tile():
     """A picture of 1536 pixels: both processes hold torch and the picture; at once, all features, too."""

@@ -317,6 +317,7 @@ def test_other_things_that_torch_saves(found, said):
 # The command ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_the_command_writes_a_network_that_the_others_find(state, tmp_path, cache):
     safetensors.torch.save_file(state, tmp_path / "pets.safetensors")
     (tmp_path / "labels.txt").write_text("\n".join("abcdefg"), "utf-8")

@@ -279,6 +279,7 @@ def test_an_unknown_name():
         next(zoo.fetch("resnet1001"))
 
 
+@pytest.mark.thorough
 def test_googlenet_is_torchvisions_with_its_rescaling_moved_to_the_metadata(tmp_path):
     torch.manual_seed(0)
     theirs = models.googlenet(weights=None, transform_input=True, aux_logits=True, init_weights=False).eval()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import streamlit as st
 from ui.links import PAGES
 
 SECTIONS = ("start", "look", "explain", "imagine", "fool", "paint")  # their order; others come after
+FIRST_LINE = re.compile(r'"""(.*?)(?:"""|\n)')  # of a page's docstring
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ def sections() -> dict[str, list[PageFile]]:
     found: dict[str, list[PageFile]] = {}
     for folder in sorted(PAGES.iterdir(), key=lambda folder: (order.get(folder.name, len(order)), folder.name)):
         for file in sorted(folder.glob("*.py")):
-            first = (ast.get_docstring(ast.parse(file.read_text("utf-8"))) or file.stem).partition("\n")[0]
-            title, _, question = first.partition(": ")
+            first = FIRST_LINE.match(file.read_text("utf-8"))  # by hand: in several threads, `ast.parse` fails at times
+            title, _, question = (first[1] if first else file.stem).partition(": ")
             found.setdefault(folder.name, []).append(PageFile(file, title, question))
     return found
 
