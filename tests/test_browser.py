@@ -336,11 +336,14 @@ def brought(server, browser, cold) -> str:
 FIRST_OF_EACH = tuple(pages[0].path.stem for pages in navigation.sections().values())  # a page of each section
 
 
-@pytest.mark.parametrize(
+in_two_tiers = pytest.mark.parametrize(
     "names",
     [FIRST_OF_EACH, pytest.param(tuple(n for n in PAGES if n not in FIRST_OF_EACH), marks=pytest.mark.thorough)],
     ids=["one of each section", "the others"],
 )
+
+
+@in_two_tiers
 def test_pages_run_on_a_file_that_was_brought(visitor, brought, names):
     """With the first result that each shows; that no script raised is in the server's log, which its fixture reads."""
     me = visitor()
@@ -358,10 +361,12 @@ def test_pages_run_on_a_file_that_was_brought(visitor, brought, names):
         assert not re.search("error of the app's own|Traceback|Failed · ", said), name
 
 
-def test_nothing_is_cut_off_or_covered(visitor):
+@in_two_tiers
+def test_nothing_is_cut_off_or_covered(visitor, names):
     """On a phone, and on a tablet turned sideways."""
     me = visitor()
-    for name, page in PAGES.items():
+    for name in names:
+        page = PAGES[name]
         me.open(f"/{'' if name == 'home' else name}?net=digits")
         expect(me.page.locator("h3")).to_contain_text(page.question)
         alone = page.path.parent.name in ("imagine", "paint", "fool") or name == "open"  # where pictures are no charts

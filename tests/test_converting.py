@@ -83,7 +83,9 @@ def refused(child: Examiner, content: bytes, name: str = "mine.pth", architectur
 # Good files -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["safetensors", "zip", pytest.param("legacy", marks=pytest.mark.thorough)])
+@pytest.mark.parametrize(
+    "form", ["zip", *(pytest.param(form, marks=pytest.mark.thorough) for form in ("safetensors", "legacy"))]
+)
 def test_weights_become_a_network_in_the_child(state, child, form):
     content = saved(state, _use_new_zipfile_serialization=form == "zip")
     found = asked(child, safetensors.torch.save(state) if form == "safetensors" else content)

@@ -108,7 +108,8 @@ def test_one_twin_is_kept(imagenette):
 
 
 @here
-@pytest.mark.parametrize("title", [pytest.param("Score-CAM", marks=pytest.mark.thorough), "RISE"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("title", ["Score-CAM", "RISE"])
 def test_maps_are_alike(imagenette, cat, title):
     target = int(imagenette.scores(imagenette.batch(cat))[0].argmax())
     wanted, found = (
