@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 
 from engine.adversarial import eight_bit, log_probability
-from engine.confusion import interval
 from engine.dataset import Dataset
 from engine.examples import examples
 from engine.net import Net, softmax
+from engine.statistics import share_interval
 from engine.step import Step, last
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ class Rates:
         rows = []
         for what, found in zip(WITH, self.found, strict=True):
             taken, asked = int((found == self.target).sum()), int((found >= 0).sum())
-            rows.append((what, taken, asked, taken / max(asked, 1), *interval(taken, asked)))
+            rows.append((what, taken, asked, taken / max(asked, 1), *share_interval(taken, asked)))
         return pd.DataFrame(rows, columns=["with", "taken", "of", "share", "low", "high"])
 
 

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from engine.evidence import evidence, over_picture
 from engine.net import Net
+from engine.regions import bounds
 from engine.target import Target
 
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(1, 20))
@@ -49,7 +50,7 @@ def bounding_box(
     """
     whole = over_picture(evidence(net, image, target, method=method, layer=layer), image.shape[:2])
     mask = largest_part(whole, threshold)
-    return Box(whole, mask, np.array(around(mask)))
+    return Box(whole, mask, np.array(bounds(mask)))
 
 
 def largest_part(found: np.ndarray, threshold: float = 0.2) -> np.ndarray:
@@ -61,14 +62,6 @@ def largest_part(found: np.ndarray, threshold: float = 0.2) -> np.ndarray:
     if not count:
         return np.zeros(found.shape, bool)
     return parts == 1 + np.bincount(parts.ravel())[1:].argmax()
-
-
-def around(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) of a mask (H, W), the ends excluded; all 0 where it is empty."""
-    if not mask.any():
-        return 0, 0, 0, 0
-    rows, cols = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1
 
 
 def filled_box(box: Sequence[int], size: tuple[int, int]) -> np.ndarray:
@@ -92,11 +85,11 @@ def sweep(found: np.ndarray, truth: np.ndarray | None = None) -> pd.DataFrame:
     rows = []
     for threshold in THRESHOLDS:
         mask = largest_part(found, threshold)
-        box = around(mask)
+        box = bounds(mask)
         row = dict(zip(("threshold", "top", "left", "bottom", "right"), (threshold, *box), strict=True))
         row["share"] = filled_box(box, found.shape).mean()
         if truth is not None:
-            row["iou"] = overlap(filled_box(box, found.shape), filled_box(around(truth), found.shape))
+            row["iou"] = overlap(filled_box(box, found.shape), filled_box(bounds(truth), found.shape))
             row["mask_iou"] = overlap(mask, truth)
         rows.append(row)
     return pd.DataFrame(rows)

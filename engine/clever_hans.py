@@ -17,8 +17,8 @@ import pandas as pd
 from engine.boxes import inside, largest_part, overlap, points_at
 from engine.evidence import evidence, over_picture, way
 from engine.net import Net
+from engine.statistics import mean_interval
 from engine.step import Step, last
-from engine.trials import interval
 from engine.truth import CLASSES, SIZE, Planted, planted
 
 CHEAT, HONEST = "clever_hans", "honest"
@@ -106,7 +106,7 @@ def exposure(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     for network, table in tables.items():
         for method, part in table.groupby("method", sort=False):
             row = {"method": method, "network": network, "value": part.cue.mean()}
-            row |= dict(zip(("low", "high"), interval(part.cue.to_numpy()), strict=True))
+            row |= dict(zip(("low", "high"), mean_interval(part.cue.to_numpy()), strict=True))
             rows.append(
                 row | {"points": part.points_cue.mean(), "iou": part.iou_cue.mean(), "thing": part.thing.mean()}
             )

@@ -16,6 +16,7 @@ import pandas as pd
 
 from engine import dataset
 from engine.neighbours import distances, nearest_each
+from engine.statistics import share_interval
 
 if TYPE_CHECKING:
     from engine.index import Index
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 ORDERS = ("as they are", "mixed up side by side", "accuracy")
 AT_ONCE = 512  # pictures that are compared with all of the other class
-CONFIDENCE = 1.959963984540054  # standard deviations, of 95 %
 
 
 def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
@@ -135,22 +135,12 @@ def per_class(matrix: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
         wrong = matrix[k].copy()
         wrong[k] = 0
         worst = int(wrong.argmax())
-        low, high = interval(right, total)
+        low, high = share_interval(right, total)
         precision = right / said if said else float("nan")
         most = (classes[worst] if wrong[worst] else "", int(wrong[worst]))
         rows.append((classes[k], total, right, right / total, low, high, precision, *most))
     columns = ["class", "pictures", "right", "accuracy", "low", "high", "precision", "taken_for", "mistakes"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def interval(right: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
-    if not total:
-        return 0.0, 1.0
-    z, share = CONFIDENCE, right / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * (share * (1 - share) / total + z * z / (4 * total * total)) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def order(matrix: np.ndarray, by: str = ORDERS[0]) -> np.ndarray:

@@ -19,9 +19,9 @@ import numpy as np
 from engine import image as pictures
 from engine import regions, samples
 from engine.adversarial import eight_bit
-from engine.boxes import around
 from engine.incremental import changed
 from engine.net import Net, softmax
+from engine.regions import bounds
 from engine.step import Step, last
 
 CUTS = ("whole", "thing")
@@ -154,7 +154,7 @@ def loaded(other: np.ndarray | str, cut: str = "whole") -> np.ndarray:
     colours = np.broadcast_to(other if solid else other[..., :-1], (*other.shape[:2], 3))
     if cut == "thing":
         opacity = opacity * regions.thing(colours)[..., None]
-    top, left, bottom, right = around(opacity[..., 0] > 0)
+    top, left, bottom, right = bounds(opacity[..., 0] > 0)
     if top == bottom:
         raise ValueError("What is pasted is transparent all over: choose another picture.")
     return np.dstack([colours, opacity])[top:bottom, left:right].astype(np.float32)

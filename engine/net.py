@@ -535,13 +535,6 @@ class Net:
         return Twin(graph, self.metadata.mean, self.metadata.std)
 
     @cached_property
-    def half(self) -> Net:
-        """The same net, whose forward passes the Twin computes in bfloat16: quicker where the processor can."""
-        from engine.half import Half
-
-        return Half(self)
-
-    @cached_property
     def unrounded(self) -> Net:
         """Of a net that rounds to whole numbers on its way, the same without that: what its Twin computes.
 

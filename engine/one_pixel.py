@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from engine.adversarial import AIMS, eight_bit
-from engine.confusion import interval
 from engine.incremental import changed
 from engine.net import Net, softmax
+from engine.statistics import share_interval
 from engine.step import Step, last
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def rate(table: pd.DataFrame) -> dict[str, float]:
     if not len(table):
         return {"pictures": 0, "right": 0, "fooled": 0, "rate": 0.0, "low": 0.0, "high": 1.0}
     right, fooled = int(table.right.sum()), int(table.fooled.sum())
-    low, high = interval(fooled, right)
+    low, high = share_interval(fooled, right)
     return {
         "pictures": len(table),
         "right": right,

@@ -97,3 +97,11 @@ def thing(picture: np.ndarray) -> np.ndarray:
     found = parts == 1 + np.bincount(parts.ravel())[1:].argmax() if count else middle
     found = pictures.resize(ndimage.binary_fill_holes(found).astype(np.float32), (height, width)) >= 0.5
     return found if found.any() else np.ones((height, width), bool)
+
+
+def bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) of a mask (H, W), the ends excluded; all 0 where it is empty."""
+    if not mask.any():
+        return 0, 0, 0, 0
+    rows, cols = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from engine.adversarial import NORMS, as_saved, attack, eight_bit
-from engine.confusion import interval
 from engine.examples import examples
 from engine.net import Net
+from engine.statistics import share_interval
 from engine.step import Step, last
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def noise(images: np.ndarray, epsilon: float, norm: str, seed: int) -> np.ndarra
 def curve(epsilons: Sequence[float], right: np.ndarray, count: int) -> pd.DataFrame:
     """The rows of `robustness` from (epsilons, pictures) bool."""
     hits = right.sum(1)
-    low, high = zip(*(interval(right, count) for right in hits.tolist()), strict=True)
+    low, high = zip(*(share_interval(right, count) for right in hits.tolist()), strict=True)
     return pd.DataFrame(
         {"epsilon": epsilons, "accuracy": hits / count, "low": low, "high": high, "right": hits, "count": count}
     )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.half import full
+from engine.half import full, halved
 from engine.net import Net
 from engine.target import Target
 
@@ -120,7 +120,7 @@ def _computed(
     """The layers' values for what the graph takes in; in float32, or not `exact`ly so but as they are computed."""
     import torch
 
-    twin = net.half.rounded if half else net.twin
+    twin = halved(net).rounded if half else net.twin
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         values = twin(None, names, start={net.graph.input: x})
     return {name: full(value) for name, value in values.items()} if half and exact else values

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from engine import image as pictures
 from engine.boxes import inside, largest_part, overlap, points_at
@@ -20,6 +19,7 @@ from engine.dataset import MASK, is_picture
 from engine.evidence import evidence, way
 from engine.faithfulness import judge
 from engine.net import Net
+from engine.statistics import mean_interval
 from engine.step import Step, last
 
 MEASURES = ("insertion", "deletion", "drop", "increase", "infidelity", "unexplained")
@@ -114,13 +114,5 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
             values = part[measure].dropna().to_numpy(float)
             if not len(values):
                 continue
-            rows.append((method, measure, values.mean(), *interval(values), len(values)))
+            rows.append((method, measure, values.mean(), *mean_interval(values), len(values)))
     return pd.DataFrame(rows, columns=["method", "measure", "mean", "low", "high", "count"])
-
-
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """The 95 % confidence interval of the mean by Student's t; NaN with one number."""
-    if len(values) < 2:
-        return np.nan, np.nan
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return values.mean() - half, values.mean() + half

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from engine.statistics import share_interval
 from PIL import Image
 
 from engine import adversarial_patch as patches
@@ -32,7 +33,6 @@ from engine.adversarial_patch import (
     shuffled,
     with_patch,
 )
-from engine.confusion import interval
 from engine.examples import examples
 from engine.net import Net, softmax
 
@@ -239,7 +239,11 @@ def test_the_table_counts_and_has_wilsons_interval():
     found = np.array([[2, 2, 2, 1], [2, 0, 1, 1], [0, 1, -1, -1]])
     table = Rates(2, found, np.zeros((3, 4)), np.zeros((4, 4))).table()
     assert table[["taken", "of", "share"]].values.tolist() == [[3, 4, 0.75], [1, 4, 0.25], [0, 2, 0]]
-    assert table[["low", "high"]].values.tolist() == [[*interval(3, 4)], [*interval(1, 4)], [*interval(0, 2)]]
+    assert table[["low", "high"]].values.tolist() == [
+        [*share_interval(3, 4)],
+        [*share_interval(1, 4)],
+        [*share_interval(0, 2)],
+    ]
 
 
 # The command ----------------------------------------------------------------------------------------------------------

@@ -5,19 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.boxes import (
-    THRESHOLDS,
-    around,
-    bounding_box,
-    filled_box,
-    inside,
-    largest_part,
-    overlap,
-    points_at,
-    sweep,
-)
+from engine.boxes import THRESHOLDS, bounding_box, filled_box, inside, largest_part, overlap, points_at, sweep
 from engine.evidence import evidence, over_picture
 from engine.net import UnknownLayer
+from engine.regions import bounds
 
 
 def drawn(text: str) -> np.ndarray:
@@ -46,10 +37,10 @@ def test_the_largest_part_above_the_threshold(threshold, count):
 
 
 def test_boxes_are_tight():
-    assert around(largest_part(hills, 0.2)) == (1, 1, 4, 5)
-    assert around(largest_part(hills, 0.4)) == (1, 1, 3, 4)
-    assert around(largest_part(hills, 0.8)) in ((0, 7, 1, 8), (2, 2, 3, 3))  # two parts of one place each
-    assert around(largest_part(hills, 0.95)) == (0, 7, 1, 8)
+    assert bounds(largest_part(hills, 0.2)) == (1, 1, 4, 5)
+    assert bounds(largest_part(hills, 0.4)) == (1, 1, 3, 4)
+    assert bounds(largest_part(hills, 0.8)) in ((0, 7, 1, 8), (2, 2, 3, 3))  # two parts of one place each
+    assert bounds(largest_part(hills, 0.95)) == (0, 7, 1, 8)
 
 
 def test_places_touch_along_their_sides_only():
@@ -58,7 +49,7 @@ def test_places_touch_along_their_sides_only():
         ..99
         ..9.
     """)
-    assert around(largest_part(corner)) == (1, 2, 3, 4)
+    assert bounds(largest_part(corner)) == (1, 2, 3, 4)
 
 
 @pytest.mark.parametrize("found", [np.zeros((3, 4)), np.full((3, 4), -1.0)])
@@ -66,8 +57,8 @@ def test_where_there_is_no_evidence_there_is_no_box(found):
     mask = largest_part(found)
     assert mask.shape == (3, 4)
     assert not mask.any()
-    assert around(mask) == (0, 0, 0, 0)
-    assert not filled_box(around(mask), (3, 4)).any()
+    assert bounds(mask) == (0, 0, 0, 0)
+    assert not filled_box(bounds(mask), (3, 4)).any()
 
 
 def test_what_speaks_against_is_never_in_the_box():
@@ -79,14 +70,14 @@ def test_what_speaks_against_is_never_in_the_box():
     """)
         - 0.1
     )
-    assert around(largest_part(found, 0.0)) == (0, 1, 2, 3)
+    assert bounds(largest_part(found, 0.0)) == (0, 1, 2, 3)
 
 
 def test_a_box_filled_again():
     mask = filled_box((1, 2, 3, 5), (4, 6))
     assert mask.sum() == 6
     assert mask[1:3, 2:5].all()
-    assert around(mask) == (1, 2, 3, 5)
+    assert bounds(mask) == (1, 2, 3, 5)
 
 
 def test_overlap_is_intersection_over_union():
@@ -139,7 +130,7 @@ def test_a_box_in_a_picture(tiny, picture, method):
     whole = over_picture(evidence(tiny, picture, 0, method=method), (12, 16))
     np.testing.assert_array_equal(found.evidence, whole)
     np.testing.assert_array_equal(found.mask, largest_part(whole, 0.5))
-    np.testing.assert_array_equal(found.box, around(found.mask))
+    np.testing.assert_array_equal(found.box, bounds(found.mask))
     assert found.mask.any()
 
 

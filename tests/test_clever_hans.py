@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from engine.statistics import mean_interval
 
 from engine import nets, truth
 from engine.boxes import inside, points_at
@@ -23,7 +24,6 @@ from engine.clever_hans import (
 from engine.evidence import evidence, over_picture
 from engine.net import Net
 from engine.step import last
-from engine.trials import interval
 
 METHODS = "CAM, Grad-CAM"
 
@@ -79,7 +79,7 @@ def test_exposure_is_means_with_intervals_and_sorts_by_the_gap(tables):
     part = tables[CHEAT][tables[CHEAT].method == "CAM"].cue.to_numpy()
     row = found[(found.method == "CAM") & (found.network == CHEAT)].iloc[0]
     assert row.value == pytest.approx(part.mean())
-    assert (row.low, row.high) == pytest.approx(interval(part))
+    assert (row.low, row.high) == pytest.approx(mean_interval(part))
     honest = tables[HONEST][tables[HONEST].method == "CAM"].cue
     assert row.gap == pytest.approx(part.mean() - honest.mean())
 

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from engine.statistics import share_interval
 from scipy.spatial.distance import cdist
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from engine import confusion as module
-from engine.confusion import (
-    coded,
-    confusion,
-    interval,
-    lookalikes,
-    order,
-    pairs,
-    per_class,
-)
+from engine.confusion import coded, confusion, lookalikes, order, pairs, per_class
 from engine.dataset import classes as same_classes
 
 RANDOM = np.random.default_rng(0)
@@ -141,8 +134,8 @@ def test_wilsons_interval():
 
     for right, total in ((0, 5), (3, 10), (97, 100), (10, 10)):
         wanted = binomtest(right, total).proportion_ci(method="wilson")
-        assert interval(right, total) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
-    assert interval(0, 0) == (0, 1)
+        assert share_interval(right, total) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
+    assert share_interval(0, 0) == (0, 1)
 
 
 def test_orders():

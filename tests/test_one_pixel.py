@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from engine.statistics import share_interval
 from test_incremental import made
 
 from engine import dataset, incremental
 from engine.__main__ import main as engine
 from engine.adversarial import eight_bit
-from engine.confusion import interval
 from engine.examples import examples
 from engine.image import load, to_png
 from engine.net import Net, softmax
@@ -200,7 +200,7 @@ def test_the_rate_counts_only_those_that_were_right():
     found = rate(table)
     assert (found["pictures"], found["right"], found["fooled"]) == (4, 3, 1)
     assert found["rate"] == pytest.approx(1 / 3)
-    assert (found["low"], found["high"]) == interval(1, 3)
+    assert (found["low"], found["high"]) == share_interval(1, 3)
     assert rate(pd.DataFrame()) == {"pictures": 0, "right": 0, "fooled": 0, "rate": 0.0, "low": 0.0, "high": 1.0}
 
 

@@ -8,7 +8,7 @@ nine methods estimate it. Sources: Zhou 2016, Selvaraju 2017.
 import numpy as np
 import streamlit as st
 
-from engine import boxes, image, samples, truth
+from engine import boxes, image, regions, samples, truth
 from engine.activations import unit_window
 from engine.cam import NoCam, ending
 from engine.evidence import evidence, evidence_steps, over_picture, ways
@@ -175,7 +175,7 @@ def one_map(found: list[np.ndarray]) -> None:
     signed, bounds = limits(found)
     whole = over_picture(values, net.input_size)
     part = boxes.largest_part(whole, threshold)
-    box = boxes.around(part)
+    box = regions.bounds(part)
     size = " × ".join(map(str, net.input_size))
     left, middle, right = controls.panels(3)
     with right:

@@ -12,12 +12,12 @@ import numpy as np
 import streamlit as st
 
 from engine import truth
-from engine.boxes import around
 from engine.clever_hans import CHEAT, HONEST, USUAL, clever_hans, exposure, pair_steps, score, view
 from engine.command import taken_apart
 from engine.evidence import evidence, over_picture, ways
 from engine.net import softmax
 from engine.nets import UnknownNet
+from engine.regions import bounds
 from engine.step import Step
 from ui import controls, foot, links
 from ui.ask import ask
@@ -51,7 +51,7 @@ shown = truth.planted(
     object_class=truth.CLASSES.index(thing),
     cue_class=None if mark == "none" else truth.CLASSES.index(mark),
 )
-places = [around(mask) for mask in (shown.object, shown.cue) if mask.any()]
+places = [bounds(mask) for mask in (shown.object, shown.cue) if mask.any()]
 left, *rest = controls.panels(3)
 with left:
     st.markdown("**The picture**")

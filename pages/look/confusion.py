@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import confusion, neighbours
+from engine import confusion, neighbours, statistics
 from engine.index import Index
 from engine.net import Net
 from ui import controls, foot, gallery, lens, links
@@ -76,7 +76,7 @@ with st.container(horizontal=True, gap="large"):
     if judged:
         able = (coded.labels >= 0) & coded.known[coded.labels]
         right = int(coded.right[able].sum())
-        low, high = confusion.interval(right, int(able.sum()))
+        low, high = statistics.share_interval(right, int(able.sum()))
         st.metric(
             "Right", f"{right / able.sum():.1%}", help=f"95 % interval: {low:.1%} to {high:.1%}.", width="content"
         )
