@@ -92,17 +92,25 @@ class Method:
 def methods() -> dict[str, Method]:
     """All methods by the names of their commands, in alphabetical order."""
     found = {}
-    for file in sorted(Path(__file__).parent.glob("[!_]*.py")):
-        for name in _candidates(file.read_text("utf-8")):
-            method = _method(importlib.import_module(f"engine.{file.stem}"), name)
-            if method is not None:
-                found[method.name] = method
+    for module, name in candidates():
+        method = _method(importlib.import_module(module), name)
+        if method is not None:
+            found[method.name] = method
     return dict(sorted(found.items()))
 
 
-def _candidates(source: str) -> list[str]:
-    """Public functions that begin with `net`: found in the text, so that modules without any need not be imported."""
-    return re.findall(r"^def ([a-z]\w*)\(\s*net\b", source, re.MULTILINE)
+def candidates() -> list[tuple[str, str]]:
+    """(module, name) of each public function of the engine that begins with `net`.
+
+    Found in the text, so that modules without any need not be imported. Commands are none, though they may begin so.
+    """
+    engine, found = Path(__file__).parent, []
+    for file in sorted(engine.glob("**/[!_]*.py")):
+        place = ("engine", *file.relative_to(engine).with_suffix("").parts)
+        if place[1] != "cli":
+            names = re.findall(r"^def ([a-z]\w*)\(\s*net\b", file.read_text("utf-8"), re.MULTILINE)
+            found += [(".".join(place), name) for name in names]
+    return found
 
 
 def _method(module: types.ModuleType, name: str) -> Method | None:

@@ -62,13 +62,16 @@ def methods(folder: Path = ENGINE) -> list[tuple[str, str]]:
     A Target is no result but a question, and so is left out.
     """
     found = []
-    for file in sorted(folder.glob("[!_]*.py")):
+    for file in sorted(folder.glob("**/[!_]*.py")):
+        if file.parent.name == "cli":  # commands, which may begin so, too
+            continue
         for part in ast.parse(file.read_text("utf-8")).body:
             makes_target = isinstance(getattr(part, "returns", None), ast.Name) and part.returns.id == "Target"
             if isinstance(part, ast.FunctionDef) and not part.name.startswith("_") and not makes_target:
                 names = [a.arg for a in (*part.args.posonlyargs, *part.args.args)]
                 if names[:2] == ["net", "image"]:
-                    found.append((file.stem, part.name))
+                    module = ".".join(file.relative_to(folder).with_suffix("").parts)
+                    found.append((module, part.name))
     return found
 
 

@@ -43,7 +43,7 @@ def every(condition=lambda asking: True):
 def test_the_ways_are_those_that_the_text_of_the_engine_declares():
     """Read off the files, without importing one: functions of a net that return Evidence or a class with some."""
     found = []
-    for file in ENGINE.glob("*.py"):
+    for file in ENGINE.glob("**/*.py"):
         text = file.read_text("utf-8")
         holding = re.findall(r"^class (\w+):\n(?:    .*\n|\n)*?    map: Evidence$", text, re.M)
         for name, returned in re.findall(r"^def ([a-z]\w*)\(\s*net: Net[^)]*\) -> (\w+):$", text, re.M):
