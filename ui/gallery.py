@@ -114,7 +114,8 @@ def reproduced(
     output = f", output={net.output!r}" if len(net.outputs) > 1 else ""
     data = lens.given(net)
     code = "\n".join([
-        "from engine import dataset, nets",
+        "from engine import dataset",
+        "from engine import nets",
         "from engine.index import index",
         "from engine.net import Net",
         *imports,

@@ -37,11 +37,11 @@ def address() -> str:
     return f"{url}?{query}" if query else url
 
 
-def source(scene: Scene) -> tuple[str, str]:
-    """(Python, command line's word) for the scene's picture."""
+def source(scene: Scene) -> tuple[str, str, str]:
+    """(import, Python, command line's word) for the scene's picture."""
     if scene.picture_name in (UPLOAD, CAMERA):
-        return 'image.load("your-picture.jpg")', "your-picture.jpg"
-    return f'samples.load("{scene.picture_name}")', scene.picture_name
+        return "from engine import image", 'image.load("your-picture.jpg")', "your-picture.jpg"
+    return "from engine import samples", f'samples.load("{scene.picture_name}")', scene.picture_name
 
 
 def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[str, str]:
@@ -52,9 +52,10 @@ def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[
     """
     net = scene.net
     module, method = function.__module__, function.__name__
-    picture, shown = source(scene)
+    loading, picture, shown = source(scene)
     imports = [
-        f"from engine import {', '.join(sorted([picture.partition('.')[0], 'nets']))}",
+        loading,
+        "from engine import nets",
         "from engine.net import Net",
     ]
     imports.append(f"from {module} import {method}")

@@ -30,7 +30,7 @@ from engine.net import Net, softmax
 from ui import controls, fooled, foot, lens, links, studio
 from ui.charts import marks, network, overlays, painting, plots
 from ui.jobs import line, watch
-from ui.scene import CAMERA, HASHES, UPLOAD, class_names, current_scene, need_gradients, scores_of
+from ui.scene import HASHES, class_names, current_scene, need_gradients, scores_of
 
 SMALL, WIDE = 64, (0.5, 0.7)  # on so few pixels a patch of a third of the picture has no room for a pattern
 GRID = 16  # places along the longer side at which the patch is tried
@@ -269,9 +269,10 @@ shell += ["--output", shlex.quote(net.output)] if len(net.outputs) > 1 else []
 shell += ["--data", shlex.quote(given), "--class", str(wanted), "--share", f"{share[0]:g} {share[1]:g}"]
 shell += [f"--{name} {value:g}" for name, value in options.items()]
 opened = f"nets.find({net.name!r}){f', output={net.output!r}' if len(net.outputs) > 1 else ''}"
-upload = scene.picture_name in (UPLOAD, CAMERA)
-picture = 'image.load("your-picture.jpg")' if upload else f"samples.load({scene.picture_name!r})"
-python = f"""from engine import dataset, {"image, nets" if upload else "nets, samples"}
+loading, picture, _ = links.source(scene)
+python = f"""from engine import dataset
+from engine import nets
+{loading}
 from engine.adversarial_patch import adversarial_patch, cut_out, numbers, parted, rates
 from engine.lookalikes import lookalikes
 from engine.net import Net

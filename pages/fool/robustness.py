@@ -234,7 +234,8 @@ def reproduced() -> tuple[str, str]:
     shown = ", ".join(f"{each * UNIT:g}" for each in knobs["epsilons"])
     epsilons = f"[k / 255 for k in ({shown})]" if norm == "L∞" else f"[{shown}]"
     python = (
-        "from engine import dataset, nets\nfrom engine.net import Net\nfrom engine.robustness import curves\n\n"
+        "from engine import dataset\nfrom engine import nets\nfrom engine.net import Net\n"
+        "from engine.robustness import curves\n\n"
         f"networks = [{', '.join(found)}]\n"
         f"result = curves(\n    networks, dataset.find({given!r}), pictures={pictures}, methods={methods!r},\n"
         f"    norm={norm!r}, epsilons={epsilons}, steps={steps}, seed={seed},\n)\n"

@@ -19,7 +19,7 @@ from engine.step import Step
 from ui import controls, foot, gallery, lens, links
 from ui.charts import grids, marks, plots
 from ui.jobs import line, watch
-from ui.scene import CAMERA, UPLOAD, cached, class_names, current_scene
+from ui.scene import cached, class_names, current_scene
 
 COUNT = 9
 STRIP = 18  # pictures of the set to choose from, at once
@@ -332,19 +332,17 @@ def agreement_csv() -> str:
     return pd.concat(parts).to_csv(index=False)
 
 
-upload = scene.picture_name in (UPLOAD, CAMERA)
-picture = 'image.load("your-picture.jpg")' if upload else f"samples.load({scene.picture_name!r})"
+loading, picture, word = links.source(scene)
 asked = str(number) if number is not None else f"net.view({picture})[0]"
 words = ["neighbours", "--layer", layer, "--measure", measure]
 if number is not None:
     words += ["--of", str(number)]
 else:
-    words += ["--image", "your-picture.jpg" if upload else scene.picture_name]
+    words += ["--image", word]
 code = gallery.reproduced(
     net,
     index,
-    ["from engine.neighbours import neighbours"]
-    + ([] if number is not None else [f"from engine import {'image' if upload else 'samples'}"]),
+    ["from engine.neighbours import neighbours"] + ([] if number is not None else [loading]),
     [f"result = neighbours(found, net, {asked}, layer={layer!r}, measure={measure!r})"],
     words,
 )

@@ -323,7 +323,8 @@ chosen_output = f", output={net.output!r}" if output else ""
 foot.foot(
     downloads=downloads,
     reproduced=(
-        "from engine import nets\nfrom engine.anatomy import anatomy, profile\nfrom engine.net import Net\n\n"
+        "from engine import nets\nfrom engine.anatomy import anatomy, profile\n"
+        "from engine.net import Net\n\n"
         f"net = Net(nets.find({net.name!r}){chosen_output})\n"
         "result = anatomy(net)\ntimes = profile(net).layers\n",
         f"python -m engine anatomy --net {net.name}{output}{' --compare' if table is not None else ''} --out result/",

@@ -15,7 +15,7 @@ from engine.fast_style import BadStyleNet, StyleNet, painted_size, pan, stylise,
 from ui import controls, foot, links, studio
 from ui.charts import marks, overlays
 from ui.jobs import line, watch
-from ui.scene import CAMERA, HASHES, UPLOAD, cached, current_scene
+from ui.scene import HASHES, cached, current_scene
 
 PICTURE, VIDEO, OWN = "the picture", "a video", "upload"
 LARGE = 2 * marks.PANEL + 8  # pixels: what is painted is worth two panels
@@ -136,17 +136,16 @@ def shares() -> dict[str, float]:
 
 def reproduce(side: int) -> None:
     """The same picture without the app."""
-    upload = scene.picture_name in (UPLOAD, CAMERA)
-    picture = 'image.load("your-picture.jpg")' if upload else f"samples.load({scene.picture_name!r})"
+    loading, picture, word = links.source(scene)
     name = net.name if net.name in fast_style.at_hand() else f"{net.name}.onnx"
     code = (
-        f"from engine import {'image' if upload else 'samples'}\n"
+        f"{loading}\n"
         "from engine.fast_style import find, open_style, stylise\n\n"
         f"net = open_style(find({name!r}))\n"
         f"result = stylise(net, {picture}, mix={mix!r}, side={side})\n"
     )
     words = ["python -m engine fast-style --net", shlex.quote(name)]
-    words += ["--image", "your-picture.jpg" if upload else scene.picture_name]
+    words += ["--image", word]
     words += ["--mix", ",".join(f"{weight:g}" for weight in mix), "--side", str(side), "--out result/"]
     with st.popover("Reproduce", icon=":material/terminal:"):
         st.caption("The same picture without the app, from the project's folder.")

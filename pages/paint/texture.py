@@ -193,7 +193,7 @@ def beside_growing() -> None:
     recipe = {"method": "texture", "net": net.name, "sha256": net.sha256, "texture": scene.picture_name, **knobs}
     copied = {"method": "grow", "texture": scene.picture_name, "longest": size, **grown}
     python, command = links.reproduce(texture, scene, knobs)
-    loaded, named = links.source(scene)
+    _, loaded, named = links.source(scene)
     python += f"""
 from engine.texture_growing import cut, grow
 
