@@ -17,7 +17,7 @@ from torch import nn
 from benchmarks.networks import SIZE, Pair
 from benchmarks.timing import Comparison, alternate
 from engine.adversarial import attack
-from engine.metadata import IMAGENET_MEAN, IMAGENET_STD
+from engine.model.metadata import IMAGENET_MEAN, IMAGENET_STD
 from engine.step import last
 
 BATCH, STEPS, EPSILON = 50, 40, 1 / 255

@@ -34,7 +34,7 @@ from torchvision import models
 
 from engine import samples
 from engine.certificate import certificate, verdict
-from engine.metadata import Metadata, write
+from engine.model.metadata import Metadata, write
 from engine.net import BadNetwork, Net
 from engine.twin import NoGradient
 

@@ -27,7 +27,7 @@ from torchvision import models
 from benchmarks.coverage import built
 from engine import incremental
 from engine.fill import blank
-from engine.metadata import Metadata, write
+from engine.model.metadata import Metadata, write
 from engine.net import Net
 
 SPREAD = 2.0  # of the normalisations: little enough for a patch to be seen at the end

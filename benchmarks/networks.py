@@ -14,7 +14,7 @@ from torchvision import models
 
 from benchmarks.coverage import built
 from engine.export import export
-from engine.metadata import Metadata
+from engine.model.metadata import Metadata
 from engine.net import Net
 
 SIZE = (224, 224)

@@ -21,9 +21,9 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 
-from engine.graph import Graph, Node
+from engine.model.graph import Graph, Node
+from engine.model.receptive_field import receptive_fields
 from engine.net import Net
-from engine.receptive_field import receptive_fields
 from engine.step import Step
 
 NEAR_ZERO = 0.01  # of a tensor's largest weight: what counts as near zero

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.evidence import Evidence
+from engine.model.receptive_field import pads
 from engine.net import Net
-from engine.receptive_field import pads
 
 # What may stand between the average and the logits: it leaves numbers as they are, or is linear in them.
 LINEAR = frozenset(["Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Conv", "BatchNormalization"])

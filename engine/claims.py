@@ -20,7 +20,7 @@ import onnx
 import onnx.inliner
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
-from engine import forms
+from engine.model import forms
 from engine.net import BadNetwork
 
 MAX_BYTES = 1 << 30  # of a file; protobuf itself ends at twice that

@@ -123,7 +123,7 @@ def _warm() -> None:
 
     from engine import zoo  # noqa: F401  engine/weights.py takes it when it needs it
     from engine.export import exported
-    from engine.metadata import Metadata
+    from engine.model.metadata import Metadata
 
     opening._warm()
     torch.set_num_threads(min(torch.get_num_threads(), 4))

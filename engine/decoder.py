@@ -18,9 +18,9 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from engine import graph as graphs
 from engine.folder import home
 from engine.image import fit
+from engine.model import graph as graphs
 from engine.net import Net
 from engine.nets import SHIPPED
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from engine.anatomy import WEIGHTED, kind
-from engine.graph import Graph, Node
+from engine.model.graph import Graph, Node
 from engine.net import Net
 
 LEVELS = ("modules", "layers", "every op")

@@ -20,7 +20,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from engine.metadata import Metadata, write
+from engine.model.metadata import Metadata, write
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum

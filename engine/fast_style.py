@@ -299,7 +299,7 @@ def _half(net: StyleNet, size: tuple[int, int]) -> Callable[[np.ndarray, np.ndar
     """`_forward` for pictures of one size, computed by the network's Twin in bfloat16. Raises BadStyleNet."""
     import torch
 
-    from engine import graph as graphs
+    from engine.model import graph as graphs
     from engine.twin import NoGradient, Twin
 
     graph = graphs.read(onnx.load_model_from_string(net.content), (1, 3, *size))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.graph import Node
+from engine.model.graph import Node
 from engine.net import Net, UnknownLayer
 
 

@@ -1,17 +1,17 @@
 """Which pixels excite this unit, if only what raises it is followed back?
 
 Springenberg et al. 2014, arXiv:1412.6806, section 3.4, and beside it the deconvnet of Zeiler & Fergus 2013,
-arXiv:1311.2901, section 2.1. Both are the gradient with another rule at the gates (engine/gates.py). Their pictures are
-crisp, but hardly depend on what the network has learned (Adebayo et al. 2018; engine/sanity.py measures it).
+arXiv:1311.2901, section 2.1. Both are the gradient with another rule at the gates (engine/ops/gates.py). Their pictures
+are crisp, but hardly depend on what the network has learned (Adebayo et al. 2018; engine/sanity.py measures it).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from engine import gates
 from engine.evidence import Evidence
 from engine.net import Net
+from engine.ops import gates
 from engine.saliency import gradient, largest
 from engine.target import Target
 

@@ -28,10 +28,10 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from engine import projective_field
-from engine.graph import Graph, Node
+from engine.model import projective_field
+from engine.model.graph import Graph, Node
+from engine.model.projective_field import Windows
 from engine.net import BATCH_BYTES, Net, cores
-from engine.projective_field import Windows
 
 if TYPE_CHECKING:
     from engine.incremental_gpu import ChangedOnGpu

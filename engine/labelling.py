@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper
 
-from engine import metadata
+from engine.model import metadata
 from engine.net import BadNetwork
 
 MAX_BYTES = 4 << 20  # of a file of labels

@@ -26,15 +26,15 @@ import onnx.numpy_helper
 import onnxruntime
 from threadpoolctl import threadpool_info
 
-from engine import forms
-from engine import graph as graphs
-from engine import metadata as metadatas
 from engine.image import Frame, fit
-from engine.layout import MAP, layouts
-from engine.receptive_field import ReceptiveField, receptive_fields
+from engine.model import forms
+from engine.model import graph as graphs
+from engine.model import metadata as metadatas
+from engine.model.layout import MAP, layouts
+from engine.model.receptive_field import ReceptiveField, receptive_fields
 
 if TYPE_CHECKING:
-    from engine.graph import Node
+    from engine.model.graph import Node
     from engine.twin import Twin
 
 log = logging.getLogger(__name__)

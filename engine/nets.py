@@ -11,8 +11,9 @@ from pathlib import Path
 
 import onnx
 
-from engine import metadata, zoo
+from engine import zoo
 from engine.folder import home, hosted
+from engine.model import metadata
 
 SHIPPED = Path(__file__).parent.parent / "exported_models"
 

@@ -43,8 +43,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import onnx
 
-from engine import claims, forms
+from engine import claims
 from engine.claims import MAX_BYTES, Refused
+from engine.model import forms
 from engine.net import BadNetwork, Net, UnknownLayer, cores
 from engine.step import Step, last
 

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from engine import samples
-from engine.metadata import IMAGENET_MEAN, IMAGENET_STD
+from engine.model.metadata import IMAGENET_MEAN, IMAGENET_STD
 from engine.net import Net, softmax
 from engine.step import Step, last
 

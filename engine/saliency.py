@@ -23,7 +23,7 @@ def gradient(
 
     image: (H, W, C) pixels of the net's own size, or several (B, H, W, C). target: a class, whose logit is meant, or
     any other Target. ops: other functions for some ops of the graph, which may pass the gradient in another way
-    (engine/gates.py).
+    (engine/ops/gates.py).
     Returns an array of the image's shape in the target's unit per unit of pixel value.
     Raises UnknownClass, NoGradient.
     """

@@ -1,7 +1,7 @@
 """How is one number about a large picture climbed in little memory? Tile by tile, where it hangs on sums over places.
 
-A Gram matrix is a sum over all places, and so is a squared distance. What each place adds depends on the pixels that
-it sees and on no others (engine/receptive_field.py). So a first pass adds up the sums, each tile seen with as much
+A Gram matrix is a sum over all places, and so is a squared distance. What each place adds depends on the pixels that it
+sees and on no others (engine/model/receptive_field.py). So a first pass adds up the sums, each tile seen with as much
 around it as its places see; and from how the number changes with the sums, a second pass gets each tile's share of the
 gradient. That is the whole picture's gradient, not something near it: there are no seams to hide. It costs one more
 pass forwards, and the overlaps; memory is bounded by the tile.

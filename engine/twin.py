@@ -1,8 +1,8 @@
 """What would change this number? The same ONNX graph, interpreted in PyTorch, so that it has gradients.
 
-What each op computes stands in engine/ops.py; `Twin.__call__` walks the nodes that are needed and fills a dictionary
-keyed by tensor name. There is no module, no hook and no state: a method that wants another rule for an op passes a
-table of its own (`ops={"Relu": guided_relu}`).
+What each op computes stands in engine/ops/table.py; `Twin.__call__` walks the nodes that are needed and fills a
+dictionary keyed by tensor name. There is no module, no hook and no state: a method that wants another rule for an op
+passes a table of its own (`ops={"Relu": guided_relu}`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import torch
 
-from engine.graph import Graph, Node
-from engine.ops import OLD, OPS
-from engine.packed import Packed, pack
+from engine.model.graph import Graph, Node
+from engine.ops.packed import Packed, pack
+from engine.ops.table import OLD, OPS
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 

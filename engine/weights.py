@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.metadata import Metadata
+from engine.model.metadata import Metadata
 
 if TYPE_CHECKING:
     import torch

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.folder import home
-from engine.metadata import IMAGENET_MEAN, IMAGENET_STD
+from engine.model.metadata import IMAGENET_MEAN, IMAGENET_STD
 from engine.step import Step
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from engine import truth  # noqa: E402
 from engine.export import export  # noqa: E402
-from engine.metadata import Metadata  # noqa: E402
+from engine.model.metadata import Metadata  # noqa: E402
 from engine.net import softmax  # noqa: E402
 
 COUNT = 6000  # pictures to train on

@@ -41,7 +41,7 @@ def tiny(tmp_path_factory) -> Net:
 @pytest.fixture
 def no_celu(monkeypatch) -> None:
     """The Twin does not know Celu: an op that no classifier here has stands for all that it does not know."""
-    from engine.ops import OPS
+    from engine.ops.table import OPS
 
     monkeypatch.delitem(OPS, "Celu")
 

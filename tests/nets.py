@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from engine import metadata
-from engine.metadata import Metadata
+from engine.model import metadata
+from engine.model.metadata import Metadata
 from engine.net import Net
 
 LABELS = ("tench", "church", "parachute", "golf ball")

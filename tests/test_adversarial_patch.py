@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from engine.statistics import share_interval
 from PIL import Image
 
 from engine import adversarial_patch as patches
@@ -35,6 +34,7 @@ from engine.adversarial_patch import (
 )
 from engine.examples import examples
 from engine.net import Net, softmax
+from engine.statistics import share_interval
 
 
 def arrow() -> torch.Tensor:

@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from nets import node
 
 from engine import anatomy as anatomies
-from engine import metadata
 from engine import nets as at_hand
 from engine.__main__ import main
 from engine.anatomy import anatomy, histogram, profile, profile_steps, statistics, weights
 from engine.diagram import LEVELS, Diagram, diagram, dot, parts, path, usual
+from engine.model import metadata
 from engine.net import Net, UnknownLayer
 
 

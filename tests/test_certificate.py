@@ -12,9 +12,10 @@ import torch
 from nets import node
 
 from engine import certificate as module
-from engine import packed, twin
+from engine import twin
 from engine.certificate import NOISE, Certificate, certificate, certify, recall, remember
 from engine.net import Net
+from engine.ops import packed
 from engine.twin import NoGradient
 
 FOUND = Certificate(1e-6, 2e-4, 6, "", module._versions())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from engine.statistics import mean_interval
 
 from engine import nets, truth
 from engine.boxes import inside, points_at
@@ -23,6 +22,7 @@ from engine.clever_hans import (
 )
 from engine.evidence import evidence, over_picture
 from engine.net import Net
+from engine.statistics import mean_interval
 from engine.step import last
 
 METHODS = "CAM, Grad-CAM"

@@ -11,11 +11,12 @@ import onnx
 import pytest
 import torch
 
-from engine import image, metadata, nets, optimize, samples
+from engine import image, nets, optimize, samples
 from engine.deepdream import deepdream, deepdream_steps, guided, tiled
-from engine.metadata import Metadata
+from engine.model import metadata
+from engine.model.metadata import Metadata
 from engine.net import Net, UnknownLayer
-from engine.ops import conv
+from engine.ops.windows import conv
 from engine.step import last
 from engine.target import energy, unit
 from engine.trunk import middle, spaced, trunk

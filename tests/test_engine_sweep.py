@@ -175,7 +175,7 @@ def decoders(tiny, cache):
 
 
 def twin_ops() -> dict:
-    from engine.ops import OPS
+    from engine.ops.table import OPS
 
     return OPS
 

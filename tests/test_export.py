@@ -16,7 +16,7 @@ from torchvision import models
 from engine import export as exports
 from engine import image
 from engine.export import ExportFailed, export, metadata_of
-from engine.metadata import Metadata, read
+from engine.model.metadata import Metadata, read
 from engine.net import Net
 
 SIZE = (24, 40)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from engine import image, samples, truth
-from engine.metadata import NEEDED
+from engine.model.metadata import NEEDED
 from engine.net import Net, softmax
 
 FOLDER = Path(__file__).parent.parent / "exported_models"

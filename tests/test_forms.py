@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from nets import node
 from onnx import TensorProto, helper, numpy_helper
 
-from engine import forms, metadata
 from engine.__main__ import main
 from engine.certificate import certify
+from engine.model import forms, metadata
 from engine.net import BadNetwork, Net
 from engine.saliency import saliency
 from engine.twin import NoGradient

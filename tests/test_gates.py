@@ -11,12 +11,12 @@ import pytest
 from nets import node
 from scipy.special import erf, expit
 
-from engine import gates
-from engine.gates import NoGate, silus, table
 from engine.guided_backpropagation import RULES, deconvnet, gated_gradient, guided_backpropagation
 from engine.guided_grad_cam import guided_grad_cam
 from engine.net import Net
-from engine.ops import OPS
+from engine.ops import gates
+from engine.ops.gates import NoGate, silus, table
+from engine.ops.table import OPS
 from engine.saliency import gradient, saliency
 
 SIZE = (3, 5)
@@ -136,7 +136,7 @@ def test_silus_are_found_in_both_orders():
         node("Mul", "a s", "not"),
         node("Sum", "a b not", "out"),
     ]
-    from engine.graph import read
+    from engine.model.graph import read
 
     assert silus(read(nets.model(nodes), (1, 3, *nets.SIZE))) == {"a": 0, "b": 1}
 

@@ -8,7 +8,7 @@ import pytest
 from nets import node
 from onnx import helper, numpy_helper
 
-from engine.graph import read, skeleton
+from engine.model.graph import read, skeleton
 
 SHAPE = (1, 3, *nets.SIZE)
 

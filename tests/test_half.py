@@ -161,7 +161,7 @@ def test_a_choice_is_an_option_of_its_command():
 def test_each_channel_is_normalised_by_itself_in_bfloat16_too(shape, last):
     import torch
 
-    from engine.ops import instance_normalization
+    from engine.ops.normalisation import instance_normalization
 
     x = 3 + 2 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
     if last and x.ndim == 4:  # as what another op calls so: one picture's first stride counts for nothing

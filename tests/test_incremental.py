@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from nets import node
 
-from engine import bound, incremental, incremental_gpu, projective_field
+from engine import bound, incremental, incremental_gpu
 from engine.incremental import changed
+from engine.model import projective_field
 from engine.net import Net
 
 SIZE = (70, 91)

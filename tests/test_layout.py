@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from nets import node
 
-from engine import graph as graphs
-from engine.layout import layouts
+from engine.model import graph as graphs
+from engine.model.layout import layouts
 
 F = np.float32
 

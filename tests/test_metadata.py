@@ -8,7 +8,7 @@ import json
 import nets
 import pytest
 
-from engine.metadata import IMAGENET_MEAN, IMAGENET_STD, NEEDED, BadMetadata, Metadata, read, write
+from engine.model.metadata import IMAGENET_MEAN, IMAGENET_STD, NEEDED, BadMetadata, Metadata, read, write
 
 
 def saying(**values: str):

@@ -18,7 +18,7 @@ from nets import node
 from onnx import helper, numpy_helper
 
 from engine import net as net_module
-from engine.metadata import Metadata
+from engine.model.metadata import Metadata
 from engine.net import SESSIONS, BadNetwork, Net, UnknownClass, UnknownLayer, softmax
 
 PROJECT = Path(__file__).parent.parent

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from engine.statistics import share_interval
 from test_incremental import made
 
 from engine import dataset, incremental
@@ -23,6 +22,7 @@ from engine.examples import examples
 from engine.image import load, to_png
 from engine.net import Net, softmax
 from engine.one_pixel import named, one_pixel, one_pixel_steps, painted, rate, success, success_steps
+from engine.statistics import share_interval
 from engine.step import last
 
 

@@ -20,8 +20,8 @@ import onnxruntime
 import pytest
 import torch
 
-from engine import graph as graphs
-from engine.ops import OPS
+from engine.model import graph as graphs
+from engine.ops.table import OPS
 from engine.twin import NoGradient, Twin
 
 OLDEST, NEWEST = 7, 24

@@ -113,7 +113,7 @@ def test_a_layer_of_its_own_weights_none(home):  # noqa: F811
 
 
 def test_an_op_without_a_twin_is_named_and_all_else_is_shown(monkeypatch):
-    from engine.ops import OPS
+    from engine.ops.table import OPS
 
     monkeypatch.delitem(OPS, "ReduceMean")
     at = opened("network", net="honest", compare="true")  # of which no other test has the comparison

@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from engine import bringing, labelling, nets, samples
 from engine.__main__ import main as engine
 from engine.labelling import BadLabels, fit, labelled, read_labels, turn_round, usual
-from engine.metadata import Metadata
+from engine.model.metadata import Metadata
 from engine.net import Net
 from engine.opening import Refused
 from engine.preprocessing import FILE, Way, agreement, prepared, preprocessing, preprocessing_steps, told, ways

@@ -15,7 +15,7 @@ import torch
 import torchvision
 
 from engine.certificate import TENSOR_LIMIT
-from engine.metadata import Metadata, write
+from engine.model.metadata import Metadata, write
 from engine.net import Net
 
 SIDES = {  # rows and columns: the least that leaves the graph as it is at full size

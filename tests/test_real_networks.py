@@ -6,14 +6,15 @@ import numpy as np
 import onnx
 import pytest
 
-from engine import image, metadata
+from engine import image
 from engine.cam import cam, ending
 from engine.evidence import over_picture, ways
 from engine.faithfulness import ranking, shown
 from engine.fill import blank
 from engine.grad_cam import grad_cam
 from engine.integrated_gradients import integrated_gradients
-from engine.metadata import Metadata
+from engine.model import metadata
+from engine.model.metadata import Metadata
 from engine.net import Net
 from engine.target import class_score, measure
 

@@ -15,8 +15,8 @@ import onnxruntime
 import pytest
 from nets import node
 
-from engine import graph as graphs
-from engine.receptive_field import ReceptiveField, pads, receptive_fields
+from engine.model import graph as graphs
+from engine.model.receptive_field import ReceptiveField, pads, receptive_fields
 
 SIZE = (28, 35)
 

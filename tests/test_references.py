@@ -38,7 +38,7 @@ from engine.guided_grad_cam import guided_grad_cam  # noqa: E402
 from engine.hires_cam import hires_cam  # noqa: E402
 from engine.integrated_gradients import integrated_gradients  # noqa: E402
 from engine.layer_cam import layer_cam  # noqa: E402
-from engine.metadata import Metadata  # noqa: E402
+from engine.model.metadata import Metadata  # noqa: E402
 from engine.net import Net  # noqa: E402
 from engine.occlusion import occlusion_fall  # noqa: E402
 from engine.saliency import gradient, saliency  # noqa: E402

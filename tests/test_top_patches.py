@@ -10,8 +10,8 @@ from PIL import Image
 from engine import dataset
 from engine import image as pictures
 from engine.index import index, ready_steps
+from engine.model.receptive_field import ReceptiveField
 from engine.net import Layer, UnknownLayer
-from engine.receptive_field import ReceptiveField
 from engine.step import last
 from engine.top_patches import Patches, box, cut, cut_out, figure, top_patches, within
 

@@ -18,10 +18,10 @@ from nets import node
 from onnx import numpy_helper
 from torch import nn
 
-from engine import graph as graphs
-from engine import packed as kernels
-from engine.metadata import Metadata
+from engine.model import graph as graphs
+from engine.model.metadata import Metadata
 from engine.net import Net
+from engine.ops import packed as kernels
 from engine.twin import OPS, NoGradient, Twin
 
 SHAPE = (1, 2, 5, 6)

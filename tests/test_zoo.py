@@ -22,7 +22,7 @@ from torchvision import models
 from engine import certificate, zoo
 from engine.export import export
 from engine.image import batch, fit, load
-from engine.metadata import Metadata
+from engine.model.metadata import Metadata
 from engine.net import Net
 
 PROJECT = Path(__file__).parent.parent

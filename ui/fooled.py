@@ -10,7 +10,7 @@ import streamlit as st
 
 from engine import nets
 from engine.adversarial import distances, eight_bit
-from engine.metadata import BadMetadata
+from engine.model.metadata import BadMetadata
 from engine.net import BadNetwork, Net, softmax
 from engine.survival import survival, transfer
 from ui import controls, studio

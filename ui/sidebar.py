@@ -9,7 +9,7 @@ import streamlit as st
 
 from engine import certificate, image, nets, samples, truth, zoo
 from engine.image import NotAPicture
-from engine.metadata import BadMetadata
+from engine.model.metadata import BadMetadata
 from engine.net import BadNetwork, Net, softmax
 from engine.step import Step
 from ui.jobs import line, watch

@@ -10,9 +10,10 @@ from collections import Counter
 import numpy as np
 import streamlit as st
 
-from engine import gates, image
-from engine.gates import NoGate
+from engine import image
 from engine.guided_backpropagation import gated_gradient, guided_backpropagation
+from engine.ops import gates
+from engine.ops.gates import NoGate
 from engine.saliency import largest
 from engine.target import asked
 from ui import controls, foot, links

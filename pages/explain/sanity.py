@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import gates, image
+from engine import image
 from engine.evidence import way, ways
+from engine.ops import gates
 from engine.sanity import learned, sanity, sanity_steps
 from ui import controls, foot, links
 from ui.ask import aim

@@ -13,7 +13,7 @@ import streamlit as st
 
 from engine import command, dataset, nets
 from engine.adversarial import NORMS
-from engine.metadata import BadMetadata
+from engine.model.metadata import BadMetadata
 from engine.net import BadNetwork, Net
 from engine.robustness import METHODS, curves_steps, sizes
 from engine.saliency import signed_saliency

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from engine.graph import Graph, Node
+from engine.model.graph import Graph, Node
 
 DTYPES = (torch.float32, torch.bfloat16)
 

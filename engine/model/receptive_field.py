@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.graph import Graph, Node
+from engine.model.graph import Graph, Node
 
 
 @dataclass(frozen=True)

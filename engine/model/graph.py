@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from engine import forms
+from engine.model import forms
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import functools
 from collections.abc import Callable
 from types import SimpleNamespace
 
-from engine.graph import Graph
+from engine.model.graph import Graph
 
 RULES = ("plain", "guided", "deconvnet")
 GATES = frozenset(["Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Celu", "Selu", "HardSwish", "Gelu"])
@@ -39,7 +39,7 @@ def table(graph: Graph, rule: str) -> dict[str, Callable] | None:
         raise ValueError(f"The rule is one of {', '.join(RULES)}, not {rule!r}.")
     if rule == "plain":
         return None
-    from engine.ops import OPS
+    from engine.ops.table import OPS
 
     ops = {node.op for node in graph.nodes if node.op in GATES and node.outputs[0] in graph.from_input}
     products = silus(graph)

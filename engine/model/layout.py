@@ -7,8 +7,8 @@ channels last between their layers. Here each axis is followed through the graph
 
 from __future__ import annotations
 
-from engine.graph import Graph, Node
-from engine.receptive_field import POINTWISE, SLIDING
+from engine.model.graph import Graph, Node
+from engine.model.receptive_field import POINTWISE, SLIDING
 
 MAP = "BCHW"
 # These take maps and make maps, by their definition, whatever came before.

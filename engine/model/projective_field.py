@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.graph import Graph, Node
-from engine.receptive_field import POINTWISE, SLIDING, pads
+from engine.model.graph import Graph, Node
+from engine.model.receptive_field import POINTWISE, SLIDING, pads
 
 ANOTHER_TYPE = frozenset(["Cast", "QuantizeLinear", "DequantizeLinear"])
 EMPTY = 2**40  # a place from which nothing is touched begins here and ends at minus this
