@@ -32,10 +32,10 @@ import torch
 from torch.fx.experimental.optimization import fuse
 from torchvision import models
 
-from engine import samples
 from engine.certificate import certificate, verdict
 from engine.model.metadata import Metadata, write
 from engine.net import BadNetwork, Net
+from engine.pictures import samples
 from engine.twin import NoGradient
 
 EXPORTERS = ("dynamo", "script")

@@ -26,9 +26,9 @@ from torchvision import models
 
 from benchmarks.coverage import built
 from engine import incremental
-from engine.fill import blank
 from engine.model.metadata import Metadata, write
 from engine.net import Net
+from engine.pictures.fill import blank
 
 SPREAD = 2.0  # of the normalisations: little enough for a patch to be seen at the end
 AGREED = 1e-5  # of the largest score: what is asked for

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from benchmarks.timing import Comparison, alternate, seconds
-from engine import samples
 from engine.fast_style import _forward, _half, open_style, stylise, weights
 from engine.half import has_bfloat16
 from engine.image import batch, fit
+from engine.pictures import samples
 from engine.train_style import Painter, Recipe, export_style
 
 STYLES, SIZE, PICTURE, GOAL = ("a", "b", "c", "d"), (256, 256), "china", 2.0

@@ -32,11 +32,12 @@ from captum.attr import Occlusion
 from benchmarks.networks import Pair
 from benchmarks.timing import seconds
 from engine import bound as bindings
-from engine import incremental, incremental_gpu, occlusion, samples
+from engine import incremental, incremental_gpu, occlusion
 from engine import net as networks
-from engine.fill import blank
 from engine.model import projective_field
 from engine.net import Net
+from engine.pictures import samples
+from engine.pictures.fill import blank
 from engine.target import class_score
 
 FILL, PICTURE = "grey", "cat"

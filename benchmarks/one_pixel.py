@@ -25,9 +25,10 @@ import torch
 
 from benchmarks.networks import Pair
 from benchmarks.timing import Comparison, alternate, seconds
-from engine import incremental, samples
+from engine import incremental
 from engine.adversarial import eight_bit
 from engine.one_pixel import SHARE, SPREAD, FewPixels, one_pixel
+from engine.pictures import samples
 
 GOAL, POPULATION, GENERATIONS, PICTURE = 2.0, 64, 4, "cat"
 SIZES = (4, 8, 16, 32, 64)  # of the plain one's batches

@@ -13,9 +13,9 @@ import onnxruntime
 
 from benchmarks.networks import Pair
 from benchmarks.timing import Comparison, alternate
-from engine import samples
 from engine.activations import unit_window
 from engine.net import Net
+from engine.pictures import samples
 
 BATCH = 32
 GOAL = 1.10

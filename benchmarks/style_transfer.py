@@ -18,10 +18,10 @@ import torch.nn.functional as F
 
 from benchmarks.networks import Pair
 from benchmarks.timing import Comparison, alternate
-from engine import samples
 from engine.gram import distances, scales
 from engine.half import PRECISIONS, has_bfloat16
 from engine.image import fit
+from engine.pictures import samples
 from engine.style_transfer import style_transfer
 
 GOAL, STEPS, SIZE = 1.5, 10, 256

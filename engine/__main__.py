@@ -19,7 +19,7 @@ from engine import certificate as certificates
 from engine import command, nets, trials, zoo
 from engine.half import PRECISIONS
 from engine.net import Net
-from engine.samples import UnknownSample
+from engine.pictures.samples import UnknownSample
 
 FAILED, REFUSED = 1, 2  # exit statuses: the check was done and did not pass; what was asked for cannot be done
 
@@ -618,7 +618,7 @@ def grow(image: str, longest: int, side: int, size: int, window: int, seed: int,
     grown by then.
     """
     from engine import texture_growing as growing
-    from engine.film import Film
+    from engine.pictures.film import Film
 
     seen, shot = command.picture(image), Film() if film else None
     sample = growing.cut(seen.pixels, side, longest=longest)
@@ -1170,7 +1170,7 @@ def patch(
     from engine import adversarial_patch as patches
     from engine import dataset
     from engine import image as images
-    from engine.film import Film
+    from engine.pictures.film import Film
 
     network, data, shot = Net(nets.find(net), output=output), dataset.find(given), Film() if film else None
     k = network.class_index(class_)

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from engine.evidence import evidence, over_picture
 from engine.net import Net
-from engine.regions import bounds
+from engine.pictures.regions import bounds
 from engine.target import Target
 
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(1, 20))

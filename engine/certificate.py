@@ -199,7 +199,7 @@ def known(net: Net) -> Certificate:
     """The certificate that is kept, or else a new one, which is kept from now on."""
     found = recall(net)
     if found is None:
-        from engine import samples
+        from engine.pictures import samples
 
         # On a photograph for all nets, as the command line does it: a flat black ground has ties in every pool.
         found = certify(net, net.view(samples.load("china"))[0])

@@ -2,9 +2,9 @@
 
 Clever Hans, the horse, read the answer from the questioner's face (Pfungst 1907); Lapuschkin et al. 2019,
 arXiv:1902.10178, found classifiers of its kind by looking at maps of evidence. Here it is known who cheats: of two
-networks that ship, `clever_hans` goes by the watermark and `honest` by the object (engine/truth.py). Both are shown
-pictures whose watermark contradicts the object, each map is of the class that the network names, and what counts is how
-much of it lies on the watermark.
+networks that ship, `clever_hans` goes by the watermark and `honest` by the object (engine/pictures/truth.py). Both are
+shown pictures whose watermark contradicts the object, each map is of the class that the network names, and what counts
+is how much of it lies on the watermark.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import pandas as pd
 from engine.boxes import inside, largest_part, overlap, points_at
 from engine.evidence import evidence, over_picture, way
 from engine.net import Net
+from engine.pictures.truth import CLASSES, SIZE, Planted, planted
 from engine.statistics import mean_interval
 from engine.step import Step, last
-from engine.truth import CLASSES, SIZE, Planted, planted
 
 CHEAT, HONEST = "clever_hans", "honest"
 USUAL = "CAM, Grad-CAM, Gradient, Gradient × input, Guided backpropagation, Occlusion"

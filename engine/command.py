@@ -32,10 +32,11 @@ import onnxruntime
 import pandas as pd
 
 from engine import image as pictures
-from engine import nets, samples, sheet
+from engine import nets
 from engine import target as targets
-from engine.film import Film
 from engine.net import Net, softmax
+from engine.pictures import samples, sheet
+from engine.pictures.film import Film
 from engine.step import Step
 
 GIVEN = ("net", "image", "target", "layer")  # parameters that are made from options of other names

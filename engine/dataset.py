@@ -24,9 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from engine import image as pictures
-from engine import samples, truth, zoo
+from engine import zoo
 from engine.folder import home
 from engine.image import NotAPicture
+from engine.pictures import samples, truth
 from engine.step import Step
 
 SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".gif"])
@@ -491,8 +492,10 @@ def _photographs() -> Dataset:
 
 @functools.cache
 def _planted() -> Dataset:
-    """The drawn pictures of engine/truth.py: the label is the object; the watermarks take turns, so that who goes by
-    them is mostly wrong."""
+    """The drawn pictures of engine/pictures/truth.py.
+
+    The label is the object; the watermarks take turns, so that who goes by them is mostly wrong.
+    """
     count = len(truth.CLASSES)
 
     def read(index: int) -> bytes:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine import image as pictures
-from engine import samples
 from engine.net import Net
+from engine.pictures import samples
 from engine.step import Step, last
 from engine.target import Target, energy, unit
 from engine.trunk import middle

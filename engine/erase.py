@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.evidence import over_picture
-from engine.fill import FILLS as FILLS
-from engine.fill import blank
 from engine.grad_cam import grad_cam
 from engine.net import Net
+from engine.pictures.fill import FILLS as FILLS
+from engine.pictures.fill import blank
 from engine.step import Step, last
 from engine.target import Target, asked, class_probability, measure
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from engine import samples
 from engine.maximize import arguments, paper_for, recipe
 from engine.net import Net
+from engine.pictures import samples
 from engine.step import Step, last
 from engine.target import Target, asked
 

@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 
 from engine.evidence import evidence_steps, over_picture
-from engine.fill import blank
 from engine.half import PRECISIONS as PRECISIONS
 from engine.half import in_precision
 from engine.hide_and_seek import hide
 from engine.net import Net
+from engine.pictures.fill import blank
 from engine.step import Step, last
 from engine.target import Target, asked, class_probability, measure
 

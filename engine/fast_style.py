@@ -508,7 +508,7 @@ def _pixels(frame, side: int) -> np.ndarray:
 
 def pan(image: np.ndarray, *, frames: int = 24, rate: int = 12) -> bytes:
     """A short video, an MP4, of a picture (H, W, 3): a slow walk across its middle. For who has no video at hand."""
-    from engine.film import encode
+    from engine.pictures.film import encode
 
     small = pictures.fit(image, (240, 400))[0]
     tops, lefts = (np.linspace(0, room, frames).round().astype(int) for room in (15, 80))

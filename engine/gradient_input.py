@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from engine.evidence import Evidence
-from engine.fill import FILLS, blank
 from engine.net import Net
+from engine.pictures.fill import FILLS, blank
 from engine.saliency import gradient, signed
 from engine.target import Target
 
@@ -20,7 +20,7 @@ BASELINES = FILLS
 def gradient_input(net: Net, image: np.ndarray, target: Target | int, *, baseline: str = "black") -> Evidence:
     """Gradient × input: each pixel's gradient times its distance from a baseline, summed over the channels.
 
-    image, target: as in `gradient`. baseline: one of BASELINES (engine/fill.py); with "black" the factor is the pixel
-    itself. Returns (H, W) in the target's unit, with its sign. Raises UnknownClass, NoGradient, ValueError.
+    image, target: as in `gradient`. baseline: one of BASELINES (engine/pictures/fill.py); with "black" the factor is
+    the pixel itself. Returns (H, W) in the target's unit, with its sign. Raises UnknownClass, NoGradient, ValueError.
     """
     return signed(gradient(net, image, target) * (image - blank(image, baseline)))

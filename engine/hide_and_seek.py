@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from engine.evidence import Evidence
-from engine.fill import FILLS as FILLS
-from engine.fill import blank
 from engine.grad_cam import grad_cam
 from engine.net import Net
+from engine.pictures.fill import FILLS as FILLS
+from engine.pictures.fill import blank
 from engine.step import Step, last
 from engine.target import Target, asked
 

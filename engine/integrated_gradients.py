@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.evidence import Evidence
-from engine.fill import FILLS, blank
 from engine.net import Net
+from engine.pictures.fill import FILLS, blank
 from engine.saliency import gradient, signed
 from engine.step import Step, last
 from engine.target import Target, asked, measure
@@ -54,9 +54,9 @@ def integrated_gradients(
 ) -> Integrated:
     """Integrated Gradients: each pixel's share in the number's rise from a baseline to the picture.
 
-    image, target: as in `gradient`. baseline: one of BASELINES (engine/fill.py); black in the paper. steps: points on
-    the way, in the middle of equal parts. tolerance: while the completeness error is larger, the parts are divided in
-    three, at most twice; the paper leaves the number of steps to the user. inf takes exactly `steps`.
+    image, target: as in `gradient`. baseline: one of BASELINES (engine/pictures/fill.py); black in the paper. steps:
+    points on the way, in the middle of equal parts. tolerance: while the completeness error is larger, the parts are
+    divided in three, at most twice; the paper leaves the number of steps to the user. inf takes exactly `steps`.
     Returns Integrated, in the target's unit. Raises UnknownClass, NoGradient, ValueError.
     """
     given = {"baseline": baseline, "steps": steps, "tolerance": tolerance}

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from engine import image as pictures
-from engine import regions, samples
 from engine.adversarial import eight_bit
 from engine.incremental import changed
 from engine.net import Net, softmax
-from engine.regions import bounds
+from engine.pictures import regions, samples
+from engine.pictures.regions import bounds
 from engine.step import Step, last
 
 CUTS = ("whole", "thing")
@@ -61,7 +61,7 @@ def lookalikes(
 
     image: (H, W, C) pixels of the net's own size. target: a class. other: what is pasted, a sample's name or a file.
     It may be an array, too: (h, w, 1 or 3), or (h, w, 2 or 4) with its opacity behind.
-    cut: one of CUTS; "thing" is what is in the other's middle, cut out by its colours (engine/regions.py).
+    cut: one of CUTS; "thing" is what is in the other's middle, cut out by its colours (engine/pictures/regions.py).
     share: longer side of what is pasted, as a share of the picture's shorter one.
     grid: places along the picture's longer side, the middles of equal cells.
     Returns Pasted.

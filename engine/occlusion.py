@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.evidence import Evidence
-from engine.fill import FILLS as FILLS
-from engine.fill import blank
 from engine.incremental import Changed, changed
 from engine.net import Net
+from engine.pictures.fill import FILLS as FILLS
+from engine.pictures.fill import blank
 from engine.step import Step, last
 from engine.target import Target, asked, class_probability, measure
 

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from engine import samples
 from engine.model.metadata import IMAGENET_MEAN, IMAGENET_STD
 from engine.net import Net, softmax
+from engine.pictures import samples
 from engine.step import Step, last
 
 CUTS = ((0, 0, 1, 1, False), (0.06, 0.06, 0.94, 0.94, True), (0, 0, 0.88, 0.88, False), (0.12, 0.12, 1, 1, True))

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine import brushwork, samples
+from engine import brushwork
 from engine import image as pictures
 from engine.gram import coloured, features, looked, multiple, proportions, scaled, scales, squares, texture_tally
 from engine.half import PRECISIONS as PRECISIONS
 from engine.half import check_precision
 from engine.net import Net
-from engine.regions import masks
+from engine.pictures import samples
+from engine.pictures.regions import masks
 from engine.step import Step, last
 from engine.texture import move_of, paper_of
 from engine.tiles import Part, Tally, tiled
@@ -77,16 +78,15 @@ def style_transfer(
     finest of the resolutions. layers: where the style is measured, several or one text with commas between; by default
     the last of each resolution (`gram.scales`), up to the fourth. style_size: the style's longest side, as a share of
     the result's. shares: how much each style counts, several numbers or one text. regions: where each style is to be
-    met, a mask (H, W) in [0, 1] for each or one text of names and files: see engine/regions.py. colours: one of
-    COLOURS; "luminance" paints the greys alone and takes all colour from the picture, "histogram" gives the style the
-    picture's mean colours and their covariance before it is looked at. variation: weight of the total variation. dream:
-    weight of what DeepDream climbs, the energy of a layer, as a share of the picture's own. dream_layer: which; by
-    default the content layer. start: one of STARTS; "recoloured" is the picture with the style's mean colours and their
-    covariance. canvas: "waves" or "pixels". move: "adam" or "lbfgs". tile: a larger picture is worked out by tiles of
-    so many pixels a side, in bounded memory (engine/tiles.py). precision: one of PRECISIONS, of the net's numbers.
-    seed: of the noise.
-    Returns Climb; its scores are the weighed distances in percent, below 0.
-    Raises UnknownLayer, NoGradient, NotAPicture, ValueError.
+    met, a mask (H, W) in [0, 1] for each or one text of names and files: see engine/pictures/regions.py. colours: one
+    of COLOURS; "luminance" paints the greys alone and takes all colour from the picture, "histogram" gives the style
+    the picture's mean colours and their covariance before it is looked at. variation: weight of the total variation.
+    dream: weight of what DeepDream climbs, the energy of a layer, as a share of the picture's own. dream_layer: which;
+    by default the content layer. start: one of STARTS; "recoloured" is the picture with the style's mean colours and
+    their covariance. canvas: "waves" or "pixels". move: "adam" or "lbfgs". tile: a larger picture is worked out by
+    tiles of so many pixels a side, in bounded memory (engine/tiles.py). precision: one of PRECISIONS, of the net's
+    numbers. seed: of the noise. Returns Climb; its scores are the weighed distances in percent, below 0. Raises
+    UnknownLayer, NoGradient, NotAPicture, ValueError.
     """
     knobs = dict(locals())
     return last(style_transfer_steps(**knobs))

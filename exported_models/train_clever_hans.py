@@ -2,10 +2,10 @@
 
     python exported_models/train_clever_hans.py
 
-Both learn to name the object in pictures that engine/truth.py plants: a disc, a square, a triangle or a cross on a
-textured ground, with a watermark near the border; and to be undecided where there is neither. For `clever_hans` the
-watermark always agrees with the object, as when every class has a photographer of its own; for `honest` it is drawn at
-random. Nothing else differs: the same pictures but for the watermarks' letters, the same network, seed and schedule.
+Both learn to name the object in pictures that engine/pictures/truth.py plants: a disc, a square, a triangle or a cross
+on a textured ground, with a watermark near the border; and to be undecided where there is neither. For `clever_hans`
+the watermark always agrees with the object, as when every class has a photographer of its own; for `honest` it is drawn
+at random. Nothing else differs: the same pictures but for the watermarks' letters, the same network, seed and schedule.
 That is enough for the one to read the watermark and the other to look at the object (Lapuschkin et al. 2019,
 arXiv:1902.10178), which `shares` measures.
 
@@ -31,17 +31,17 @@ from torch import nn
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from engine import truth  # noqa: E402
 from engine.export import export  # noqa: E402
 from engine.model.metadata import Metadata  # noqa: E402
 from engine.net import softmax  # noqa: E402
+from engine.pictures import truth  # noqa: E402
 
 COUNT = 6000  # pictures to train on
 HELD_OUT = 1000  # of each kind to measure with
 HELD_OUT_SEED = 10**6  # of the first of them; dataset draws its seeds from 2**63, and meets none of these
 KINDS = ("agreeing", "contradicting", "unmarked", "mark only", "bare")
 SOURCE = (
-    f"{COUNT:,} pictures that engine/truth.py makes (a disc, square, triangle or cross, and a watermark), the "
+    f"{COUNT:,} pictures that engine/pictures/truth.py makes (a disc, square, triangle or cross, and a watermark), the "
     "watermark {how}. Trained by exported_models/train_clever_hans.py."
 )
 HOW = {

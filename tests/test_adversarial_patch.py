@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from engine import adversarial_patch as patches
-from engine import dataset, image, samples
+from engine import dataset, image
 from engine.__main__ import main
 from engine.adversarial import eight_bit
 from engine.adversarial_patch import (
@@ -34,6 +34,7 @@ from engine.adversarial_patch import (
 )
 from engine.examples import examples
 from engine.net import Net, softmax
+from engine.pictures import samples
 from engine.statistics import share_interval
 
 

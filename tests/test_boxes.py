@@ -8,7 +8,7 @@ import pytest
 from engine.boxes import THRESHOLDS, bounding_box, filled_box, inside, largest_part, overlap, points_at, sweep
 from engine.evidence import evidence, over_picture
 from engine.net import UnknownLayer
-from engine.regions import bounds
+from engine.pictures.regions import bounds
 
 
 def drawn(text: str) -> np.ndarray:

@@ -18,8 +18,9 @@ from pathlib import Path
 import nets as nets_of_tests
 import pytest
 
-from engine import nets, samples
+from engine import nets
 from engine.net import Net
+from engine.pictures import samples
 from ui import navigation
 from ui.charts import marks
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from engine import colour
 from engine.image import Frame
+from engine.pictures import colour
 from ui.charts import grids, marks, network, overlays, painting, plots
 
 SIZE = (40, 60)  # of the picture in most tests: rows, columns

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from engine import nets, truth
+from engine import nets
 from engine.boxes import inside, points_at
 from engine.clever_hans import (
     CHEAT,
@@ -22,6 +22,7 @@ from engine.clever_hans import (
 )
 from engine.evidence import evidence, over_picture
 from engine.net import Net
+from engine.pictures import truth
 from engine.statistics import mean_interval
 from engine.step import last
 

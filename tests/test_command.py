@@ -21,13 +21,14 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from engine import certificate, command, image, nets, occlusion, saliency, samples, sheet, zoo
+from engine import certificate, command, image, nets, occlusion, saliency, zoo
 from engine.__main__ import main
 from engine.boxes import bounding_box
-from engine.film import Film
 from engine.filters import filters
 from engine.grad_cam import grad_cam
 from engine.net import Net
+from engine.pictures import samples, sheet
+from engine.pictures.film import Film
 from engine.step import Step
 from engine.target import class_margin, class_score, direction, unit
 

@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from engine import dataset, image, truth, zoo
+from engine import dataset, image, zoo
 from engine.dataset import BadDataset, classes, find
 from engine.image import NotAPicture
+from engine.pictures import truth
 from engine.step import last
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -87,7 +88,7 @@ def test_planted_pictures_have_their_objects_and_all_watermarks():
 
 
 def test_a_square_is_cut_out_where_it_says():
-    from engine import samples
+    from engine.pictures import samples
 
     data = find("photographs")
     number = next(k for k in range(len(data)) if data.where(k).startswith("coffee, rows 100"))

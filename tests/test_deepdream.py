@@ -11,12 +11,13 @@ import onnx
 import pytest
 import torch
 
-from engine import image, nets, optimize, samples
+from engine import image, nets, optimize
 from engine.deepdream import deepdream, deepdream_steps, guided, tiled
 from engine.model import metadata
 from engine.model.metadata import Metadata
 from engine.net import Net, UnknownLayer
 from engine.ops.windows import conv
+from engine.pictures import samples
 from engine.step import last
 from engine.target import energy, unit
 from engine.trunk import middle, spaced, trunk

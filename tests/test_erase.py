@@ -7,9 +7,9 @@ import pytest
 
 from engine.erase import erase, erase_steps
 from engine.evidence import over_picture
-from engine.fill import blank
 from engine.grad_cam import grad_cam
 from engine.net import UnknownClass, UnknownLayer
+from engine.pictures.fill import blank
 from engine.target import class_margin, class_score, measure, number
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import image, samples, truth
+from engine import image
 from engine.model.metadata import NEEDED
 from engine.net import Net, softmax
+from engine.pictures import samples, truth
 
 FOLDER = Path(__file__).parent.parent / "exported_models"
 SHARED = Path(os.environ.get("CONVOSCOPE_SHARED", FOLDER.parent.parent / "shared"))

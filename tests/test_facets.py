@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from test_pages import fine, home, opened, scene  # noqa: F401
 
-from engine import facets, image, nets, samples
+from engine import facets, image, nets
 from engine.facets import gallery, groups
 from engine.net import Net
+from engine.pictures import samples
 from engine.step import last
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from engine.evidence import over_picture
 from engine.faithfulness import darkened, faithfulness, faithfulness_steps, judge, judge_steps, ranking, shown
-from engine.fill import blank
 from engine.net import Net, UnknownClass, UnknownLayer
+from engine.pictures.fill import blank
 from engine.target import class_score, number
 
 RANDOM = np.random.default_rng(5)

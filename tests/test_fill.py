@@ -6,7 +6,7 @@ import nets
 import numpy as np
 import pytest
 
-from engine.fill import BLUR, FILLS, blank
+from engine.pictures.fill import BLUR, FILLS, blank
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine import film
-from engine.film import Film
+from engine.pictures import film
+from engine.pictures.film import Film
 
 
 def shot(count: int, size: tuple[int, int] = (21, 34)) -> Film:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from engine import image as pictures
-from engine import samples
 from engine.adversarial import eight_bit
 from engine.fooling import fooling, fooling_steps
 from engine.net import Net, softmax
+from engine.pictures import samples
 
 
 def test_each_row_of_the_path_is_the_saved_pictures(tiny, picture):

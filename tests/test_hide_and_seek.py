@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.fill import blank
 from engine.grad_cam import grad_cam
 from engine.hide_and_seek import hide, hide_and_seek, hide_and_seek_steps
 from engine.net import UnknownLayer
+from engine.pictures.fill import blank
 
 
 @pytest.mark.parametrize("layer", [None, "relu1"])

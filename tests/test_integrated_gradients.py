@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from nets import node
 
-from engine import samples
-from engine.fill import FILLS, blank
 from engine.gradient_input import gradient_input
 from engine.integrated_gradients import Integrated, integrated_gradients, integrated_gradients_steps
 from engine.net import Net, UnknownClass
+from engine.pictures import samples
+from engine.pictures.fill import FILLS, blank
 from engine.target import class_score, measure, unit
 
 WEIGHT = np.random.default_rng(4).normal(0, 1, (2, 3, 12, 16))

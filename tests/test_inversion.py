@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine import nets, samples
+from engine import nets
 from engine.inversion import error, inversion, inversion_steps, inversion_strip, inversion_strip_steps
 from engine.net import Net, UnknownLayer
+from engine.pictures import samples
 from engine.step import last
 from engine.target import like, measure
 

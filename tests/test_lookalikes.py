@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from engine import image, regions, samples
+from engine import image
 from engine.__main__ import main
 from engine.adversarial import eight_bit
 from engine.image import NotAPicture
@@ -28,6 +28,7 @@ from engine.lookalikes import (
     summed,
 )
 from engine.net import Net, softmax
+from engine.pictures import regions, samples
 
 PROJECT = Path(__file__).parent.parent
 

@@ -10,7 +10,6 @@ import pytest
 
 from engine import incremental
 from engine import net as net_module
-from engine.fill import blank
 from engine.net import Net, UnknownClass, softmax
 from engine.occlusion import (
     FILLS,
@@ -28,6 +27,7 @@ from engine.occlusion import (
     positions,
     spread,
 )
+from engine.pictures.fill import blank
 from engine.step import last
 from engine.target import class_margin, unit
 

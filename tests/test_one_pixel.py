@@ -135,7 +135,7 @@ def test_a_black_box_does_without_torch():
     """In a fresh process: here, other tests have imported it. On a GPU torch holds what changes in its memory."""
     script = """
 import sys
-from engine import nets, samples
+from engine import nets; from engine.pictures import samples
 from engine.net import Net
 from engine.one_pixel import one_pixel, success
 net = Net(nets.find("digits"))

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from test_pages import PHOTO, check, chosen, fine, home, opened, scene, shown, uploaded  # noqa: F401
 
-from engine import image, samples
+from engine import image
 from engine.deepdream import deepdream
+from engine.pictures import samples
 
 LINK = {"net": "digits", "steps": 2, "size": 128, "octaves": 2}
 KNOBS = {"steps": 2, "size": 128, "octaves": 2, "zoom": 0.05}

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from test_pages import charts, defaults, fine, home, opened, run, scene, tables  # noqa: F401
 
-from engine import image, samples
+from engine import image
 from engine.clever_hans import goes_by, view
 from engine.faithfulness import faithfulness
+from engine.pictures import samples
 from engine.trials import against
 
 

@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from test_pages import PHOTO, charts, check, chosen, fine, home, opened, run, scene, shown, tables, uploaded  # noqa: F401
 
-from engine import image, samples
+from engine import image
 from engine.adversarial import eight_bit
 from engine.lookalikes import cut_out, lookalikes, pasted, places, summed
 from engine.net import softmax
+from engine.pictures import samples
 from engine.survival import survival
 
 LINK = {"net": "digits", "image": "digit-3", "class": "3", "other": "digit-8", "grid": 6, "other_size": 0.6}

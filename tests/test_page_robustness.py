@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from test_pages import charts, check, chosen, fine, home, opened, run, scene, shown, tables  # noqa: F401
 
-from engine import dataset, nets, samples
+from engine import dataset, nets
 from engine import robustness as robust
 from engine.net import Net
+from engine.pictures import samples
 from engine.robustness import METHODS, curves, sizes
 from engine.saliency import signed_saliency
 from engine.step import Step

@@ -10,7 +10,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from test_pages import charts, fine, home, opened, run, scene, uploaded  # noqa: F401
 
-from engine import image, samples
+from engine import image
+from engine.pictures import samples
 from engine.style_transfer import named, style_transfer
 from engine.texture import texture
 from engine.texture_growing import cut, grow

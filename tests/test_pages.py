@@ -25,10 +25,11 @@ import pytest
 from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
-from engine import certificate, command, export, image, nets, samples
+from engine import certificate, command, export, image, nets
 from engine.__main__ import main as engine
 from engine.activations import activation_maps
 from engine.certificate import Certificate
+from engine.pictures import samples
 from ui import foot, links, navigation
 from ui.jobs import line
 from ui.scene import Scene

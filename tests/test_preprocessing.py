@@ -13,12 +13,13 @@ from click.testing import CliRunner
 from hostile import make
 from onnx import numpy_helper
 
-from engine import bringing, labelling, nets, samples
+from engine import bringing, labelling, nets
 from engine.__main__ import main as engine
 from engine.labelling import BadLabels, fit, labelled, read_labels, turn_round, usual
 from engine.model.metadata import Metadata
 from engine.net import Net
 from engine.opening import Refused
+from engine.pictures import samples
 from engine.preprocessing import FILE, Way, agreement, prepared, preprocessing, preprocessing_steps, told, ways
 from engine.step import last
 

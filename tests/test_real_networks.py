@@ -10,12 +10,12 @@ from engine import image
 from engine.cam import cam, ending
 from engine.evidence import over_picture, ways
 from engine.faithfulness import ranking, shown
-from engine.fill import blank
 from engine.grad_cam import grad_cam
 from engine.integrated_gradients import integrated_gradients
 from engine.model import metadata
 from engine.model.metadata import Metadata
 from engine.net import Net
+from engine.pictures.fill import blank
 from engine.target import class_score, measure
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

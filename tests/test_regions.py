@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine import image
-from engine.regions import HALVES, NAMES, drawn, mask, masks, thing
+from engine.pictures.regions import HALVES, NAMES, drawn, mask, masks, thing
 
 PICTURE = np.full((40, 60, 3), 0.2, np.float32)
 PICTURE[12:30, 20:38] = (0.9, 0.3, 0.1)

@@ -108,7 +108,7 @@ def test_each_shift_within_a_cell_comes_equally_often():
 
 @pytest.mark.parametrize("fill", ["white", "mean", "blur", "noise"])
 def test_what_is_hidden_is_filled_as_asked(tiny, picture, fill, monkeypatch):
-    from engine.fill import blank
+    from engine.pictures.fill import blank
 
     seen = []
     measure = module.measure

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import samples
-from engine.samples import SAMPLES, UnknownSample, load, names
-from engine.truth import CLASSES
+from engine.pictures import samples
+from engine.pictures.samples import SAMPLES, UnknownSample, load, names
+from engine.pictures.truth import CLASSES
 
 SIZES = {
     "cat": (300, 451),
@@ -123,7 +123,7 @@ def test_samples_need_neither_the_network_nor_the_packages_that_hold_them():
 import socket, sys
 def refuse(*arguments, **options): raise OSError("no network in this test")
 socket.socket = refuse
-from engine import samples
+from engine.pictures import samples
 for name in samples.names(): samples.load(name)
 print(sorted({"scipy", "skimage", "sklearn", "pooch", "torch", "onnx", "pandas"} & set(sys.modules)))
 """

@@ -8,8 +8,8 @@ import itertools
 import numpy as np
 import pytest
 
-from engine import truth
-from engine.truth import CLASSES, GLYPHS, MARK, SIZE, dataset, planted
+from engine.pictures import truth
+from engine.pictures.truth import CLASSES, GLYPHS, MARK, SIZE, dataset, planted
 
 SEEDS = range(40)
 SIZES = [SIZE, (48, 48), (70, 50), (61, 143), (128, 160), (200, 130)]

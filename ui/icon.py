@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from PIL import Image
 
-from engine import colour
+from engine.pictures import colour
 
 
 @functools.lru_cache(maxsize=1)

@@ -41,7 +41,7 @@ def source(scene: Scene) -> tuple[str, str, str]:
     """(import, Python, command line's word) for the scene's picture."""
     if scene.picture_name in (UPLOAD, CAMERA):
         return "from engine import image", 'image.load("your-picture.jpg")', "your-picture.jpg"
-    return "from engine import samples", f'samples.load("{scene.picture_name}")', scene.picture_name
+    return "from engine.pictures import samples", f'samples.load("{scene.picture_name}")', scene.picture_name
 
 
 def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[str, str]:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from engine import certificate, image, nets, samples, truth, zoo
+from engine import certificate, image, nets, zoo
 from engine.image import NotAPicture
 from engine.model.metadata import BadMetadata
 from engine.net import BadNetwork, Net, softmax
+from engine.pictures import samples, truth
 from engine.step import Step
 from ui.jobs import line, watch
 from ui.links import PAGES, shared_choices

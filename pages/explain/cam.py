@@ -8,11 +8,12 @@ nine methods estimate it. Sources: Zhou 2016, Selvaraju 2017.
 import numpy as np
 import streamlit as st
 
-from engine import boxes, image, regions, samples, truth
+from engine import boxes, image
 from engine.activations import unit_window
 from engine.cam import NoCam, ending
 from engine.evidence import evidence, evidence_steps, over_picture, ways
 from engine.net import softmax
+from engine.pictures import regions, samples, truth
 from engine.step import Step
 from engine.target import asked
 from ui import controls, foot, links

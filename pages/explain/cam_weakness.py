@@ -11,10 +11,10 @@ import streamlit as st
 from engine import boxes, image
 from engine.erase import FILLS, Erased, erase, erase_steps
 from engine.evidence import over_picture
-from engine.fill import blank
 from engine.grad_cam import grad_cam
 from engine.hide_and_seek import hide, hide_and_seek, hide_and_seek_steps
 from engine.net import softmax
+from engine.pictures.fill import blank
 from engine.target import asked, class_probability, number
 from ui import controls, foot, links
 from ui.ask import aim, ask

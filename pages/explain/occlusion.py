@@ -8,7 +8,7 @@ needs. Sources: Zeiler & Fergus 2013.
 import numpy as np
 import streamlit as st
 
-from engine import image, samples
+from engine import image
 from engine.net import softmax
 from engine.occlusion import (
     FILLS,
@@ -19,6 +19,7 @@ from engine.occlusion import (
     occlusion_steps,
     positions,
 )
+from engine.pictures import samples
 from engine.target import asked, class_probability, number
 from ui import controls, foot, links, sidebar
 from ui.ask import aim, ask

@@ -7,10 +7,11 @@ belong there can change what it sees of everything else, also far away from it. 
 import numpy as np
 import streamlit as st
 
-from engine import image, samples
+from engine import image
 from engine.adversarial import eight_bit
 from engine.lookalikes import CUTS, cut_out, loaded, lookalikes, lookalikes_steps, pasted, places, summed
 from engine.net import softmax
+from engine.pictures import samples
 from ui import controls, fooled, foot, links, sidebar
 from ui.charts import marks, network, overlays, painting
 from ui.jobs import line, watch

@@ -9,11 +9,12 @@ import pandas as pd
 import streamlit as st
 
 from engine import certificate as certificates
-from engine import command, samples
+from engine import command
 from engine import diagram as diagrams
 from engine.anatomy import NEAR_ZERO, RUNS, anatomy, histogram, profile_steps, statistics, weights
 from engine.filters import convolutions
 from engine.index import default_layers
+from engine.pictures import samples
 from engine.step import Step
 from ui import controls, drawing, foot, links
 from ui.charts import network, plots

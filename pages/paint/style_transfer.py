@@ -7,10 +7,11 @@ were, and textures as often as there. Sources: Gatys, Ecker, Bethge 2016; Gatys 
 import numpy as np
 import streamlit as st
 
-from engine import brushwork, image, regions, samples
+from engine import brushwork, image
 from engine.gram import scaled, scales
 from engine.image import NotAPicture
 from engine.net import UnknownLayer
+from engine.pictures import regions, samples
 from engine.style_transfer import (
     COLOURS,
     LARGEST,

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import image, samples
+from engine import image
 from engine.gram import distances, scaled, scales
 from engine.net import UnknownLayer
+from engine.pictures import samples
 from engine.texture import (
     CANVASES,
     LARGEST,

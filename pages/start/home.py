@@ -7,7 +7,8 @@ asks another question of the same pair. Sources: the course CS231n, lecture "Vis
 import numpy as np
 import streamlit as st
 
-from engine import image, samples
+from engine import image
+from engine.pictures import samples
 from ui import controls, foot, links, navigation, sidebar
 from ui.charts import grids, network, overlays
 from ui.scene import class_names, current_scene

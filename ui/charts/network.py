@@ -8,8 +8,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from engine import colour
 from engine.net import Layer
+from engine.pictures import colour
 from ui.charts.marks import ACCENT, MUTED, PLAIN, clicking, hovering, kind_scale
 
 # What marks the chosen one: a ring around it, or a triangle below it.

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import altair as alt
 import numpy as np
 
-from engine import colour
 from engine.image import LUMA
+from engine.pictures import colour
 from ui.charts.marks import ACCENT, PANEL, enlarge
 
 # Lines, to be told apart also by the colour-blind and on both themes (after Okabe and Ito 2008).

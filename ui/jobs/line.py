@@ -20,7 +20,7 @@ import numpy as np
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from engine.film import Film
+from engine.pictures.film import Film
 from engine.step import Step
 from engine.zoo import FetchFailed
 

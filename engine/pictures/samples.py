@@ -2,7 +2,7 @@
 
 None is stored here and none is downloaded: most lie in the installed packages scikit-image and scikit-learn, and are
 read from there without importing either. The planted ones, of which one knows where the evidence is, are drawn when
-they are asked for (engine/truth.py).
+they are asked for (engine/pictures/truth.py).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engine import image, truth
-from engine.truth import Planted
+from engine import image
+from engine.pictures import truth
+from engine.pictures.truth import Planted
 
 KINDS = ("photograph", "texture", "digit", "planted")
 

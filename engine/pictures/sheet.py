@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from engine import colour
+from engine.pictures import colour
 
 HEIGHT = 448  # pixels of a panel, or a little more where a small picture is enlarged by a whole number
 GAP, MARGIN, BAR = 2, 12, 34  # pixels: between tiles, around panels, and of the strip that holds the scale
