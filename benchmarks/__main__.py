@@ -28,7 +28,7 @@ from benchmarks.timing import Others, machine, table
 from engine import image
 from engine.dataset import find
 from engine.net import Net
-from engine.nets import SHIPPED
+from engine.nets.available import SHIPPED
 
 TABLES = ("occlusion", "explain", "overhead", "maximize", "style", "fast_style", "index", "embedding", "one_pixel",
     "adversarial")  # fmt: skip

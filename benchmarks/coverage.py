@@ -32,9 +32,9 @@ import torch
 from torch.fx.experimental.optimization import fuse
 from torchvision import models
 
-from engine.certificate import certificate, verdict
 from engine.model.metadata import Metadata, write
 from engine.net import BadNetwork, Net
+from engine.nets.certificate import certificate, verdict
 from engine.pictures import samples
 from engine.twin import NoGradient
 

@@ -13,9 +13,9 @@ import torch
 from torchvision import models
 
 from benchmarks.coverage import built
-from engine.export import export
 from engine.model.metadata import Metadata
 from engine.net import Net
+from engine.nets.export import export
 
 SIZE = (224, 224)
 METADATA = Metadata(labels=tuple(map(str, range(1000))), input_size=SIZE, crop=0.875, source="torchvision")

@@ -15,10 +15,11 @@ import click
 import numpy as np
 import pandas as pd
 
-from engine import certificate as certificates
-from engine import command, nets, trials, zoo
+from engine import command, trials
 from engine.half import PRECISIONS
 from engine.net import Net
+from engine.nets import available, download, zoo
+from engine.nets import certificate as certificates
 from engine.pictures.samples import UnknownSample
 
 FAILED, REFUSED = 1, 2  # exit statuses: the check was done and did not pass; what was asked for cannot be done
@@ -53,7 +54,12 @@ class Engine(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (ValueError, UnknownSample, zoo.FetchFailed, OSError) as error:  # what the engine's docstrings announce
+        except (
+            ValueError,
+            UnknownSample,
+            download.FetchFailed,
+            OSError,
+        ) as error:  # what the engine's docstrings announce
             if ctx.params["trace"] or getattr(error, "errno", None) == errno.EPIPE:
                 raise
             raise Refused(_sentence(error)) from error
@@ -105,7 +111,7 @@ def main(trace: bool) -> None:
 @main.command("nets")
 def nets_() -> None:
     """List the networks that are here and those that can be fetched."""
-    here = nets.at_hand()
+    here = available.at_hand()
     for name, path in here.items():
         click.echo(f"{name}  {path.stat().st_size / 1e6:.1f} MB")
         try:
@@ -157,7 +163,7 @@ def import_weights(file: Path, architecture: str, labels: Path | None, out: Path
     goes by default, the app and the other commands find it by FILE's name.
     """
     from engine import weights
-    from engine.folder import home
+    from engine.nets.folder import home
 
     names = [line.strip() for line in labels.read_text("utf-8").splitlines() if line.strip()] if labels else []
     data, fit = weights.opened(file, architecture=architecture, labels=names)
@@ -175,7 +181,7 @@ def import_weights(file: Path, architecture: str, labels: Path | None, out: Path
 @click.option("--json", is_flag=True, help="The same as JSON.")
 def inspect(net: str, json: bool) -> None:
     """Say what is in a network: classes, preprocessing, and every layer with its receptive field."""
-    network = Net(nets.find(net))
+    network = Net(available.find(net))
     about = network.metadata
     if json:
         facts = {
@@ -231,7 +237,7 @@ def certificate(net: str, image: str, all_: bool) -> None:
     """
     from engine.twin import NoGradient
 
-    network = Net(nets.find(net))
+    network = Net(available.find(net))
     view, _ = network.view(command.picture(image).pixels)
     try:
         table = certificates.certificate(network, view)
@@ -269,7 +275,7 @@ def anatomy(net: str, output: str | None, runs: int, compare: bool, image: str, 
     from engine import anatomy as anatomies
     from engine import diagram
 
-    network = Net(nets.find(net), output=output)
+    network = Net(available.find(net), output=output)
     found, step = anatomies.anatomy(network), None
     for step in command.shown(anatomies.profile_steps(network, runs=runs), "timing"):  # noqa: B007
         pass
@@ -326,7 +332,7 @@ def _field_of(row: Any) -> tuple[str, str]:
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print.")
 def classify(net: str, image: str, top: int) -> None:
     """Print a picture's likeliest classes."""
-    network = Net(nets.find(net))
+    network = Net(available.find(net))
     view, _ = network.view(command.picture(image).pixels)
     logits, shares = command.probabilities(network, view)
     order = (-logits).argsort(kind="stable")[:top]
@@ -357,7 +363,7 @@ def faithful(net: str, folder: Path, methods: str, class_: str | None, out: Path
     Where NAME.mask.png lies beside NAME.jpg, white where the thing is, maps are scored against it, too. Writes
     pictures.csv (a row per picture and method) and summary.csv (means with 95 % confidence intervals).
     """
-    network = Net(nets.find(net))
+    network = Net(available.find(net))
     asked = None if class_ is None else network.class_index(class_)
     given = trials.folder(network, folder, asked)
     step = None
@@ -410,7 +416,7 @@ def index(net: str, given: str, layers: str, folder: Path | None) -> None:
     from engine import dataset
     from engine import index as indexes
 
-    network = Net(nets.find(net))
+    network = Net(available.find(net))
     if given in dataset.FETCHED and given not in dataset.at_hand():
         for _ in command.shown(dataset.fetch(given), given):
             pass
@@ -489,7 +495,7 @@ def label(
     """
     from engine import labelling, preprocessing
 
-    network = Net(nets.find(net), input=texts["picture_input"])
+    network = Net(available.find(net), input=texts["picture_input"])
     said: dict[str, Any] = {key: value for key, value in texts.items() if value is not None}
     if way is not None:
         known = {each.title: each for each in preprocessing.ways(network)}
@@ -653,7 +659,7 @@ def _units_of(net: str, output: str | None, given: str, layer: str | None) -> tu
     from engine import dataset
     from engine.index import ready_steps
 
-    network, step = Net(nets.find(net), output=output), None
+    network, step = Net(available.find(net), output=output), None
     layer = network.last_map if layer is None else network.layer(layer).name
     for step in command.shown(ready_steps(network, dataset.find(given), [layer]), "index"):  # noqa: B007
         pass
@@ -790,7 +796,7 @@ def train_style(styles: str, data: Path, loss: str, out: Path, source: str, lice
     if not checkpoint.exists():
         log.unlink(missing_ok=True)  # of another training
     run = training.train_style(
-        Net(nets.find(loss)),
+        Net(available.find(loss)),
         training.encoded(data),
         paintings,
         training.Recipe(**recipe),
@@ -837,7 +843,7 @@ def train_decoder(net: str, data: Path, out: Path, source: str, licence: str, **
     from engine import train_decoder as training
     from engine.train_style import encoded, note
 
-    encoder, pictures, step = Net(nets.find(net)), encoded(data), None
+    encoder, pictures, step = Net(available.find(net)), encoded(data), None
     checkpoint, log = out.with_suffix(".pt"), out.with_suffix(".csv")
     if not checkpoint.exists():
         log.unlink(missing_ok=True)  # of another training
@@ -886,7 +892,7 @@ def _indexed(net: str, output: str | None, given: str, layers: str) -> tuple[Net
     from engine import dataset
     from engine import index as indexes
 
-    network, data, step = Net(nets.find(net), output=output), dataset.find(given), None
+    network, data, step = Net(available.find(net), output=output), dataset.find(given), None
     chosen = [name.strip() for name in layers.split(",") if name.strip()]
     for step in command.shown(indexes.index_steps(network, data, layers=chosen), "index"):  # noqa: B007
         pass
@@ -1095,8 +1101,8 @@ def robustness(
     from engine import dataset
     from engine import robustness as robust
 
-    networks = [Net(nets.find(net), output=output)]
-    networks += [Net(nets.find(name.strip())) for name in beside.split(",") if name.strip()]
+    networks = [Net(available.find(net), output=output)]
+    networks += [Net(available.find(name.strip())) for name in beside.split(",") if name.strip()]
     usual = robust.EPSILONS if norm == "L∞" else robust.LENGTHS
     unit = 255 if norm == "L∞" else 1
     try:
@@ -1172,7 +1178,7 @@ def patch(
     from engine import image as images
     from engine.pictures.film import Film
 
-    network, data, shot = Net(nets.find(net), output=output), dataset.find(given), Film() if film else None
+    network, data, shot = Net(available.find(net), output=output), dataset.find(given), Film() if film else None
     k = network.class_index(class_)
     train, test = patches.parted(data, network, k, pictures=pictures, held=held, seed=seed)
     steps = patches.adversarial_patch_steps(network, train, k, seed=seed, **knobs)
@@ -1217,7 +1223,7 @@ def transfer(names: str, images: tuple[str, ...], out: Path) -> None:
     """
     from engine.survival import transfer as said_of
 
-    networks = [Net(nets.find(name.strip())) for name in names.split(",") if name.strip()]
+    networks = [Net(available.find(name.strip())) for name in names.split(",") if name.strip()]
     table = said_of(networks, {given: command.picture(given).pixels for given in images})
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "transfer.csv", index=False)
@@ -1246,7 +1252,7 @@ def one_pixel_rate(net: str, output: str | None, given: str, pictures: int, out:
     from engine import dataset, one_pixel
     from engine.examples import examples
 
-    network, data, step, stopped = Net(nets.find(net), output=output), dataset.find(given), None, {}
+    network, data, step, stopped = Net(available.find(net), output=output), dataset.find(given), None, {}
     drawn = examples(data, network, pictures, seed=knobs["seed"])
     try:
         steps = one_pixel.success_steps(network, drawn.pixels, drawn.classes, **knobs)

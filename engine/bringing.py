@@ -2,8 +2,8 @@
 
 It is examined in a process of its own (engine/opening.py), and kept in the user's cache folder under a name of its own,
 so that every page, every link and the command line find it. The folder is bounded: what was brought longest ago goes
-first. Where the app is open to people who do not know each other (engine/folder.py: hosted), a name ends in a part of
-the content's SHA-256, which nobody guesses who has not got the file; and nobody is shown a list.
+first. Where the app is open to people who do not know each other (engine/nets/folder.py: hosted), a name ends in a part
+of the content's SHA-256, which nobody guesses who has not got the file; and nobody is shown a list.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from pathlib import Path
 
 import onnx
 
-from engine import converting, nets, opening, zoo
+from engine import converting, opening
 from engine.converting import Converted, Several
-from engine.folder import hosted
 from engine.labelling import labelled
+from engine.nets import available, zoo
+from engine.nets.folder import hosted
 from engine.opening import Limits, Refused, Report
 from engine.step import Step
 
@@ -40,7 +41,7 @@ def keep(content: bytes, name: str, *, instead: str = "") -> str:
     stem = plain(name)
     if hosted() or not (stem == instead or _free(stem, digest)):
         stem = f"{stem}-{digest[:DIGITS]}"
-    path = nets.folder() / f"{stem}.onnx"
+    path = available.folder() / f"{stem}.onnx"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and _digest(path) == digest:
@@ -64,8 +65,10 @@ def plain(name: str) -> str:
 
 def _free(stem: str, digest: str) -> bool:
     """Whether no other network goes by this name."""
-    other = nets.at_hand().get(stem)
-    return stem not in zoo.NETWORKS and (other is None or (other.parent == nets.folder() and _digest(other) == digest))
+    other = available.at_hand().get(stem)
+    return stem not in zoo.NETWORKS and (
+        other is None or (other.parent == available.folder() and _digest(other) == digest)
+    )
 
 
 def _digest(path: Path) -> str:
@@ -85,7 +88,7 @@ def _tidy(newest: Path) -> None:
 
 def forget(name: str) -> None:
     """Remove a network that was brought."""
-    if (path := nets.brought(name)) is not None:
+    if (path := available.brought(name)) is not None:
         path.unlink(missing_ok=True)
 
 

@@ -32,9 +32,10 @@ import onnxruntime
 import pandas as pd
 
 from engine import image as pictures
-from engine import nets
 from engine import target as targets
 from engine.net import Net, softmax
+from engine.nets import available
+from engine.nets.folder import PROJECT
 from engine.pictures import samples, sheet
 from engine.pictures.film import Film
 from engine.step import Step
@@ -289,7 +290,7 @@ def run(
     **given: Any,
 ) -> None:
     """Run one method and write its result to the folder `out`; of a run that Ctrl-C ends, what there is by then."""
-    network = Net(nets.find(net), output=output)
+    network = Net(available.find(net), output=output)
     seen = picture(image) if image else None
     view = network.view(seen.pixels)[0] if seen else None
     asked: dict[str, Any] = {}  # what the options came to, for the record
@@ -493,7 +494,7 @@ def _summary(array: np.ndarray) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of all that had a part in the numbers; torch only if it was used."""
-    project = Path(__file__).parent.parent / "pyproject.toml"
+    project = PROJECT / "pyproject.toml"
     own = tomllib.loads(project.read_text("utf-8"))["project"]["version"] if project.exists() else "unknown"
     found = {
         "convoscope": own,

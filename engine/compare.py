@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from engine import certificate
 from engine.agreement import rank_correlations
 from engine.evidence import Asking, evidence_steps, over_picture, way
 from engine.image import Frame, resize
 from engine.net import Net
+from engine.nets import certificate
 from engine.step import Step, last
 from engine.target import Target
 

@@ -121,9 +121,9 @@ def _warm() -> None:
     import torch
     from torch import nn
 
-    from engine import zoo  # noqa: F401  engine/weights.py takes it when it needs it
-    from engine.export import exported
     from engine.model.metadata import Metadata
+    from engine.nets import zoo  # noqa: F401  engine/weights.py takes it when it needs it
+    from engine.nets.export import exported
 
     opening._warm()
     torch.set_num_threads(min(torch.get_num_threads(), 4))

@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from engine import image as pictures
-from engine import zoo
-from engine.folder import home
 from engine.image import NotAPicture
+from engine.nets import download
+from engine.nets.folder import home
 from engine.pictures import samples, truth
 from engine.step import Step
 
@@ -598,7 +598,7 @@ def fetch(name: str) -> Iterator[Step]:
         for url, md5 in about.files:
             file = work / url.rpartition("/")[2]
             if not file.exists():
-                for step in zoo.download(url, file, md5=md5):
+                for step in download.download(url, file, md5=md5):
                     yield Step(min(done + step.index, total), total, f"Fetching {about.title}")
             done += file.stat().st_size
         folder.mkdir(parents=True, exist_ok=True)

@@ -18,11 +18,11 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from engine.folder import home
 from engine.image import fit
 from engine.model import graph as graphs
 from engine.net import Net
-from engine.nets import SHIPPED
+from engine.nets.available import SHIPPED
+from engine.nets.folder import home
 
 if TYPE_CHECKING:
     from engine.twin import Twin

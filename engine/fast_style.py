@@ -28,9 +28,9 @@ import onnxruntime
 
 from engine import image as pictures
 from engine import net as nets
-from engine.folder import home
 from engine.half import check_precision
-from engine.nets import SHIPPED
+from engine.nets.available import SHIPPED
+from engine.nets.folder import home
 from engine.step import Step
 
 KIND = "style"  # what our files say of themselves, under "kind"

@@ -33,8 +33,8 @@ from PIL import Image
 
 from engine import image as pictures
 from engine.dataset import Dataset
-from engine.folder import home
 from engine.net import Layer, Net, UnknownLayer, cores, softmax
+from engine.nets.folder import home
 from engine.step import Step, last
 from engine.trunk import spaced
 

@@ -47,9 +47,9 @@ from engine import claims
 from engine.claims import MAX_BYTES, Refused
 from engine.model import forms
 from engine.net import BadNetwork, Net, UnknownLayer, cores
+from engine.nets.folder import PROJECT
 from engine.step import Step, last
 
-PROJECT = Path(__file__).parent.parent
 STAGES = ("Starting a process of its own", "Reading", "Checking what it claims", "Opening", "Asking it about a picture")
 START = 60.0  # seconds that the child may take to load what it needs; it takes one
 ANSWER = 1 << 20  # bytes of its answer that are read

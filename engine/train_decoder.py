@@ -29,8 +29,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from engine.checkpoint import BadTraining, keep, restore
-from engine.export import ExportFailed, trace
 from engine.net import Net
+from engine.nets.export import ExportFailed, trace
 from engine.step import Step
 from engine.train_style import crops, relative
 from engine.trunk import trunk

@@ -30,9 +30,9 @@ from torch import nn
 from engine import dataset
 from engine import image as pictures
 from engine.checkpoint import BadTraining, keep, restore
-from engine.export import ExportFailed
 from engine.gram import gram
 from engine.net import Net
+from engine.nets.export import ExportFailed
 from engine.step import Step
 
 STRIDE = 4  # sides of what the network is given are multiples of this

@@ -298,7 +298,7 @@ def opened(
     """
     import torch
 
-    from engine.export import ExportFailed, exported
+    from engine.nets.export import ExportFailed, exported
 
     if not isinstance(content, bytes):
         name = name or Path(content).name
@@ -336,8 +336,8 @@ def _about(fit: Fit, sha256: str, labels: tuple[str, ...], name: str) -> Metadat
     """What the new file says of itself."""
     import torchvision
 
-    from engine import zoo
-    from engine.export import metadata_of
+    from engine.nets import zoo
+    from engine.nets.export import metadata_of
 
     versions = list(torchvision.models.get_model_weights(fit.architecture))
     published = next(

@@ -31,9 +31,9 @@ from torch import nn
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from engine.export import export  # noqa: E402
 from engine.model.metadata import Metadata  # noqa: E402
 from engine.net import softmax  # noqa: E402
+from engine.nets.export import export  # noqa: E402
 from engine.pictures import truth  # noqa: E402
 
 COUNT = 6000  # pictures to train on

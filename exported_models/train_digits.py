@@ -29,8 +29,8 @@ HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from engine import image  # noqa: E402
-from engine.export import export  # noqa: E402
 from engine.model.metadata import Metadata  # noqa: E402
+from engine.nets.export import export  # noqa: E402
 
 SIZE = 32
 SPLIT_SEED = 0  # fixed, so that every run is measured on the same test pictures

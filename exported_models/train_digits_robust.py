@@ -23,8 +23,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import train_digits  # noqa: E402
 
-from engine.export import export  # noqa: E402
 from engine.model.metadata import Metadata  # noqa: E402
+from engine.nets.export import export  # noqa: E402
 
 EPSILON = 0.22  # the radius in pixel values; a little more than the 0.2 that it is to stand
 STEPS = 7  # of the attack

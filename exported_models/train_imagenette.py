@@ -26,8 +26,8 @@ from torch import nn
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from engine.export import export  # noqa: E402
 from engine.model.metadata import Metadata  # noqa: E402
+from engine.nets.export import export  # noqa: E402
 
 SIZE = 160  # what the shipped network is given; it trains on smaller pictures, which is faster and no worse
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

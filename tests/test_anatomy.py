@@ -15,12 +15,12 @@ from click.testing import CliRunner
 from nets import node
 
 from engine import anatomy as anatomies
-from engine import nets as at_hand
 from engine.__main__ import main
 from engine.anatomy import anatomy, histogram, profile, profile_steps, statistics, weights
 from engine.diagram import LEVELS, Diagram, diagram, dot, parts, path, usual
 from engine.model import metadata
 from engine.net import Net, UnknownLayer
+from engine.nets import available as at_hand
 
 
 def made(tmp_path, nodes, constants, **more) -> Net:
@@ -181,7 +181,7 @@ def test_torchvisions_figures(name, tmp_path):
     torch = pytest.importorskip("torch")
     from torchvision import models
 
-    from engine.export import trace
+    from engine.nets.export import trace
 
     with torch.random.fork_rng():
         module = models.get_model(name, weights=None).eval()

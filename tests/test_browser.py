@@ -18,8 +18,8 @@ from pathlib import Path
 import nets as nets_of_tests
 import pytest
 
-from engine import nets
 from engine.net import Net
+from engine.nets import available
 from engine.pictures import samples
 from ui import navigation
 from ui.charts import marks
@@ -217,7 +217,7 @@ def test_choosing_by_clicks(visitor):
 
     me.goto("Look", "activations")
     me.url(f"image={others[0]}")
-    net = Net(nets.find(nets.FIRST))
+    net = Net(available.find(available.FIRST))
     maps = [layer for layer in net.layers if layer.has_map]
     layer = next(layer for layer in reversed(maps) if 8 <= layer.shape[1] <= 56)
     bars = me.chart("map_layer").locator(".mark-rect.role-mark path")
@@ -281,7 +281,7 @@ def test_a_click_on_the_map_and_the_link_to_it(visitor):
     me.sees(re.compile(r"^Done · 49 of 49"))
     me.settle()
     picture = samples.load("cat")
-    _, part = Net(nets.find(nets.FIRST)).view(picture)
+    _, part = Net(available.find(available.FIRST)).view(picture)
     width, height = marks.size(picture.shape[:2], marks.PANEL)
     row, col = part.to_picture(4 * 20 + 20, 1 * 20 + 20)  # the middle of the patch at (4, 1)
     me.click("occlusion_map", col / picture.shape[1] * width, row / picture.shape[0] * height)

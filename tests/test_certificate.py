@@ -11,10 +11,10 @@ import pytest
 import torch
 from nets import node
 
-from engine import certificate as module
 from engine import twin
-from engine.certificate import NOISE, Certificate, certificate, certify, recall, remember
 from engine.net import Net
+from engine.nets import certificate as module
+from engine.nets.certificate import NOISE, Certificate, certificate, certify, recall, remember
 from engine.ops import packed
 from engine.twin import NoGradient
 
@@ -198,7 +198,7 @@ def test_the_picture_stays_as_it_was(tiny, picture):
 
 @pytest.fixture
 def nothing_shipped(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(module, "CERTIFICATES", tmp_path / "shipped")
     return tmp_path / "shipped"
 
 
@@ -264,7 +264,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(tiny, tmp_path, monkeypatch
 
 def test_networks_that_ship_pass(picture):
     """Each on noise of its own size."""
-    found = sorted((module.SHIPPED.parent).glob("*.onnx"))
+    found = sorted(module.SHIPPED.glob("*.onnx"))
     assert {path.stem for path in found} >= {"imagenette", "digits"}
     for path in found:
         net = Net(path)

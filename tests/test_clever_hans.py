@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from engine import nets
 from engine.boxes import inside, points_at
 from engine.clever_hans import (
     CHEAT,
@@ -22,6 +21,7 @@ from engine.clever_hans import (
 )
 from engine.evidence import evidence, over_picture
 from engine.net import Net
+from engine.nets import available
 from engine.pictures import truth
 from engine.statistics import mean_interval
 from engine.step import last
@@ -31,7 +31,7 @@ METHODS = "CAM, Grad-CAM"
 
 @pytest.fixture(scope="module")
 def both() -> dict[str, Net]:
-    return {name: Net(nets.find(name)) for name in (CHEAT, HONEST)}
+    return {name: Net(available.find(name)) for name in (CHEAT, HONEST)}
 
 
 @pytest.fixture(scope="module")

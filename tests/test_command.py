@@ -21,12 +21,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from engine import certificate, command, image, nets, occlusion, saliency, zoo
+from engine import command, image, occlusion, saliency
 from engine.__main__ import main
 from engine.boxes import bounding_box
 from engine.filters import filters
 from engine.grad_cam import grad_cam
 from engine.net import Net
+from engine.nets import available, certificate, download, zoo
 from engine.pictures import samples, sheet
 from engine.pictures.film import Film
 from engine.step import Step
@@ -362,7 +363,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(call, tmp_path, words, said
 
 def test_trace_lets_the_error_through(call):
     done = call("--trace", "occlusion", "--net", "nowhere", "--image", "{image}", "--out", "{out}")
-    assert isinstance(done.exception, nets.UnknownNet)
+    assert isinstance(done.exception, available.UnknownNet)
 
 
 # The other commands ---------------------------------------------------------------------------------------------------
@@ -386,15 +387,15 @@ def test_nets(call, tiny, cache):
 
 
 def test_a_network_is_found_by_its_name_and_by_its_path(tiny, cache):
-    with pytest.raises(nets.UnknownNet, match=r"python -m engine fetch resnet18"):
-        nets.find("resnet18")
+    with pytest.raises(available.UnknownNet, match=r"python -m engine fetch resnet18"):
+        available.find("resnet18")
     (cache / "networks").mkdir(parents=True)
     mine = cache / "networks/mine.onnx"
     mine.write_bytes(tiny.path.read_bytes())
-    assert nets.find("mine") == nets.at_hand()["mine"] == mine
-    assert nets.find(str(tiny.path)) == tiny.path
-    shipped = [path.stem for path in nets.SHIPPED.glob("*.onnx")]
-    assert set(list(nets.at_hand())[: len(shipped)]) == set(shipped)
+    assert available.find("mine") == available.at_hand()["mine"] == mine
+    assert available.find(str(tiny.path)) == tiny.path
+    shipped = [path.stem for path in available.SHIPPED.glob("*.onnx")]
+    assert set(list(available.at_hand())[: len(shipped)]) == set(shipped)
 
 
 def test_fetch(call, monkeypatch):
@@ -404,7 +405,7 @@ def test_fetch(call, monkeypatch):
     assert call("fetch", "resnet18").stdout == f"resnet18 is at {done}.\n"
 
     def offline(name):
-        raise zoo.Offline("No way out.")
+        raise download.Offline("No way out.")
         yield
 
     monkeypatch.setattr(zoo, "fetch", offline)

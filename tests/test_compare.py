@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from engine import certificate
 from engine.cam import NoCam
-from engine.certificate import Certificate
 from engine.compare import SEVERAL, aligned, at, compare, compare_steps, networks_steps
 from engine.evidence import evidence, over_picture, ways
 from engine.image import Frame
+from engine.nets import certificate
+from engine.nets.certificate import Certificate
 from engine.step import last
 
 

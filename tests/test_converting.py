@@ -20,9 +20,10 @@ import torch
 from hostile import make
 from torchvision import models
 
-from engine import bringing, converting, nets
+from engine import bringing, converting
 from engine.converting import Converted, Several, convert, convert_steps
 from engine.net import Net
+from engine.nets import available
 from engine.opening import Examiner, Limits, Refused
 
 PROJECT = Path(__file__).parent.parent
@@ -115,7 +116,7 @@ def test_bringing_goes_on_as_with_a_network(state, cache):
     said = [step.result for step in steps[:-1]]
     assert set(converting.STAGES) <= set(said)
     assert said[-1] == "Keeping it"
-    net = Net(nets.find("my_pets"))
+    net = Net(available.find("my_pets"))
     assert net.classes == CLASSES
     assert "my_pets.safetensors" in net.metadata.source
     assert net.metadata.missing == ("labels",)
@@ -137,7 +138,7 @@ def test_names_are_plain(name, kept):
 
 def test_what_is_a_network_is_not_taken_for_weights():
     assert not converting.is_weights(make.good(), "mine.onnx")
-    for path in nets.SHIPPED.glob("*.onnx"):
+    for path in available.SHIPPED.glob("*.onnx"):
         assert not converting.is_weights(path.read_bytes(), path.name)
     assert converting.is_weights(b"", "mine.pth")
     assert converting.is_weights(saved({}), "mine.onnx"), "by how it begins"

@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from engine import dataset, image, zoo
+from engine import dataset, image
 from engine.dataset import BadDataset, classes, find
 from engine.image import NotAPicture
+from engine.nets import download, zoo
 from engine.pictures import truth
 from engine.step import last
 
@@ -397,7 +398,7 @@ def published(monkeypatch, name: str, contents: dict[str, bytes]) -> list[str]:
     """Puts contents in the place of the publisher's; returns the URLs that will be asked for."""
     asked = []
 
-    def download(url, path, *, md5):
+    def handed_over(url, path, *, md5):
         assert dict(dataset.FETCHED[name].files)[url] == md5
         asked.append(url)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -406,7 +407,7 @@ def published(monkeypatch, name: str, contents: dict[str, bytes]) -> list[str]:
         path.write_bytes(content)
         yield zoo.Step(len(content), len(content), path)
 
-    monkeypatch.setattr(zoo, "download", download)
+    monkeypatch.setattr(download, "download", handed_over)
     return asked
 
 

@@ -11,11 +11,12 @@ import onnx
 import pytest
 import torch
 
-from engine import image, nets, optimize
+from engine import image, optimize
 from engine.deepdream import deepdream, deepdream_steps, guided, tiled
 from engine.model import metadata
 from engine.model.metadata import Metadata
 from engine.net import Net, UnknownLayer
+from engine.nets import available
 from engine.ops.windows import conv
 from engine.pictures import samples
 from engine.step import last
@@ -32,7 +33,7 @@ def photograph():
 
 @pytest.fixture(scope="module")
 def imagenette():
-    return Net(nets.find("imagenette"))
+    return Net(available.find("imagenette"))
 
 
 # What is climbed ------------------------------------------------------------------------------------------------------

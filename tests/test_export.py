@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision import models
 
-from engine import export as exports
 from engine import image
-from engine.export import ExportFailed, export, metadata_of
 from engine.model.metadata import Metadata, read
 from engine.net import Net
+from engine.nets import export as exports
+from engine.nets.export import ExportFailed, export, metadata_of
 
 SIZE = (24, 40)
 METADATA = Metadata(labels=("a", "b", "c"), input_size=SIZE, source="A test.", licence="None.", accuracy="None.")

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 from test_pages import fine, home, opened, scene  # noqa: F401
 
-from engine import facets, image, nets
+from engine import facets, image
 from engine.facets import gallery, groups
 from engine.net import Net
+from engine.nets import available
 from engine.pictures import samples
 from engine.step import last
 
 
 @pytest.fixture(scope="module")
 def digits() -> Net:
-    return Net(nets.find("digits"))
+    return Net(available.find("digits"))
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +61,9 @@ def test_pictures_that_come_with_the_app_are_of_the_class(digits):
     found = gallery(digits, 4)
     assert len(found) > 100
     assert (digits.scores(digits.batch(*found)).argmax(1) == 4).mean() > 0.95
-    honest = Net(nets.find("honest"))
+    honest = Net(available.find("honest"))
     assert (honest.scores(honest.batch(*gallery(honest, 2)[:50])).argmax(1) == 2).mean() > 0.95
-    assert len(gallery(Net(nets.find("imagenette")), 0)) == len(samples.names("photograph"))
+    assert len(gallery(Net(available.find("imagenette")), 0)) == len(samples.names("photograph"))
 
 
 def test_a_folder_of_pictures(digits, tmp_path):

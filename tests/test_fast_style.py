@@ -13,9 +13,10 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 
-from engine import fast_style, image, nets
+from engine import fast_style, image
 from engine.__main__ import main as engine
 from engine.fast_style import BadMix, BadStyleNet, NotAVideo, mixed, open_style, stylise, stylise_video, weights
+from engine.nets import available
 from engine.step import last
 
 
@@ -124,8 +125,8 @@ def test_a_network_of_a_fixed_size():
         (b"", "network"),
         (b"no network at all", "ONNX"),
         (model([helper.make_node("Flatten", ["image"], ["picture"])], inputs=["image"]).SerializeToString(), "style"),
-        ((nets.SHIPPED / "digits.onnx").read_bytes(), "style network"),
-        ((nets.SHIPPED / "imagenette.onnx").read_bytes(), "style network"),
+        ((available.SHIPPED / "digits.onnx").read_bytes(), "style network"),
+        ((available.SHIPPED / "imagenette.onnx").read_bytes(), "style network"),
     ],
 )
 def test_what_is_no_style_network_is_told_in_one_sentence(content, word):
@@ -145,9 +146,9 @@ def test_a_name_that_is_not_there(cache):
 
 def test_style_networks_are_no_classifiers():
     """They lie in a folder of their own, so that nothing offers them as networks to look into."""
-    assert not set(fast_style.at_hand()) & set(nets.at_hand())
+    assert not set(fast_style.at_hand()) & set(available.at_hand())
     for path in fast_style.at_hand().values():
-        assert path.parent != nets.SHIPPED
+        assert path.parent != available.SHIPPED
 
 
 # Painting -------------------------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from nets import node
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.__main__ import main
-from engine.certificate import certify
 from engine.model import forms, metadata
 from engine.net import BadNetwork, Net
+from engine.nets.certificate import certify
 from engine.saliency import saliency
 from engine.twin import NoGradient
 

@@ -10,12 +10,12 @@ import pytest
 from scipy.stats import spearmanr
 
 from engine import command, half
-from engine import nets as networks
 from engine.evidence import evidence
 from engine.faithfulness import judge
 from engine.fast_style import open_style, pan, stylise, stylise_video
 from engine.half import Half, has_bfloat16, in_precision
 from engine.net import Net, UnknownLayer
+from engine.nets import available as networks
 from engine.pictures import samples
 from engine.rise import rise
 from engine.score_cam import score_cam

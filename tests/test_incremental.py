@@ -154,7 +154,7 @@ def test_the_numbers_are_those_of_the_whole_picture(kind, size, place, tmp_path)
 
 @pytest.mark.parametrize("name", ["imagenette"])
 def test_a_network_that_ships(name, place, monkeypatch):
-    from engine import nets as known
+    from engine.nets import available as known
 
     monkeypatch.undo()  # with what things cost
     net = Net(known.find(name))

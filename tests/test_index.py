@@ -20,13 +20,14 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from engine import dataset, image, nets
+from engine import dataset, image
 from engine import index as indexes
 from engine.__main__ import main
 from engine.dataset import Dataset, find
 from engine.image import NotAPicture
 from engine.index import BadIndex, Index, IndexBusy, index_steps, open_index
 from engine.net import Net, UnknownLayer, cores, softmax
+from engine.nets import available
 from engine.step import Step, last
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -568,7 +569,7 @@ def test_memory_does_not_grow_with_the_pictures(tiny, tmp_path):
 @pytest.mark.parametrize(("net", "path"), [("imagenette", "imagenette160/val.parquet"), ("digits", "MNIST")])
 def test_real_pictures_are_taken_for_what_they_are(shared, net, path):
     """The first 48 of a set that the network was made for, or of one much like it."""
-    network, data = Net(nets.find(net)), find(shared / "data" / path)
+    network, data = Net(available.find(net)), find(shared / "data" / path)
     first = Dataset(data.name, data.names, data.digest, data.labels[:48], data.read, data.place)
     found = last(index_steps(network, first))
     assert not found.skipped

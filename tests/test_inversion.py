@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine import nets
 from engine.inversion import error, inversion, inversion_steps, inversion_strip, inversion_strip_steps
 from engine.net import Net, UnknownLayer
+from engine.nets import available
 from engine.pictures import samples
 from engine.step import last
 from engine.target import like, measure
@@ -17,7 +17,7 @@ from engine.target import like, measure
 
 @pytest.fixture(scope="module")
 def imagenette():
-    return Net(nets.find("imagenette"))
+    return Net(available.find("imagenette"))
 
 
 @pytest.fixture(scope="module")

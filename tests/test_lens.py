@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from engine import dataset, nets
+from engine import dataset
 from engine.index import index_steps
 from engine.net import Net
+from engine.nets import available
 from engine.step import last
 from ui import lens
 from ui.jobs import line
@@ -104,7 +105,7 @@ def test_others_are_indexed_when_a_button_is_pressed(cache, folder):
 
 
 def net_and(given: object) -> tuple[Net, dataset.Dataset]:
-    return Net(nets.find("digits")), dataset.find(given)
+    return Net(available.find("digits")), dataset.find(given)
 
 
 def begun(given: object, steps: int) -> None:

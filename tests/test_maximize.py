@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine import image, maximize, nets
+from engine import image, maximize
 from engine.maximize import PRESETS, RECIPES, maximize_channels, maximize_channels_steps, maximize_steps, recipe, seen
 from engine.net import Net, UnknownClass, softmax
+from engine.nets import available
 from engine.pictures import samples
 from engine.step import last
 from engine.target import class_margin, direction, measure, unit
@@ -17,7 +18,7 @@ from engine.target import class_margin, direction, measure, unit
 
 @pytest.fixture(scope="module")
 def imagenette() -> Net:
-    return Net(nets.find("imagenette"))
+    return Net(available.find("imagenette"))
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -269,13 +269,14 @@ def test_lances_index_finds_nearly_all_and_its_recall_says_how_many(tmp_path, me
 @pytest.fixture(scope="module")
 def indexed(tmp_path_factory):
     """(index, net) of scikit-learn's digits."""
-    from engine import dataset, nets
+    from engine import dataset
     from engine.index import index
     from engine.net import Net
+    from engine.nets import available
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONVOSCOPE_HOME", str(tmp_path_factory.mktemp("home")))
-        net = Net(nets.find("digits"))
+        net = Net(available.find("digits"))
         yield index(net, dataset.find("digits")), net
 
 

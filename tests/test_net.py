@@ -796,7 +796,7 @@ def test_forward_passes_do_not_import_torch(tiny):
 import sys
 from engine import activations, filters
 from engine import occlusion, saliency
-from engine import certificate, net, target
+from engine.nets import certificate; from engine import net, target
 n = net.Net(sys.argv[1])
 image = n.view(__import__("numpy").full((30, 40, 3), 0.5, "float32"))[0]
 activations.statistics(activations.activation_maps(n, image, n.last_map))

@@ -135,10 +135,10 @@ def test_a_black_box_does_without_torch():
     """In a fresh process: here, other tests have imported it. On a GPU torch holds what changes in its memory."""
     script = """
 import sys
-from engine import nets; from engine.pictures import samples
+from engine.nets import available; from engine.pictures import samples
 from engine.net import Net
 from engine.one_pixel import one_pixel, success
-net = Net(nets.find("digits"))
+net = Net(available.find("digits"))
 pixels, _ = net.view(samples.load("digit-3"))
 one_pixel(net, pixels, 3, population=5, steps=2)
 success(net, pixels[None], [3], population=5, steps=2)
@@ -227,7 +227,7 @@ def test_the_command_writes_the_pictures_and_says_the_rate(tmp_path):
     words += ["--population", "8", "--steps", "2", "--seed", "1", "--out", str(tmp_path)]
     outcome = CliRunner().invoke(engine, words, catch_exceptions=False)
     assert outcome.exit_code == 0, outcome.output
-    from engine import nets as known
+    from engine.nets import available as known
 
     net, data = Net(known.find("digits")), dataset.find("digits")
     drawn = examples(data, net, 4, seed=1)

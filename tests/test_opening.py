@@ -15,8 +15,9 @@ import onnx
 import pytest
 from hostile import fuzz, make
 
-from engine import claims, nets, opening
+from engine import claims, opening
 from engine.net import BadNetwork, Net
+from engine.nets import available
 from engine.opening import Examiner, Limits, Refused, Report, examine, examine_steps
 
 LIMITS = Limits(seconds=3.0, memory=1 << 29)
@@ -78,7 +79,7 @@ def test_a_refusal_is_a_bad_network():
 # Good files -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", sorted(nets.SHIPPED.glob("*.onnx")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(available.SHIPPED.glob("*.onnx")), ids=lambda path: path.stem)
 def test_networks_that_ship_open(path, examiner):
     report, net = asked(examiner, path.read_bytes(), path.name), Net(path)
     assert (report.sha256, report.classes, report.layers) == (net.sha256, net.classes, len(net.layers))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from test_pages import FAILED, charts, defaults, fine, home, opened, run, scene, tables  # noqa: F401
 
-from engine import certificate, nets
 from engine.clever_hans import CHEAT, HONEST, clever_hans
 from engine.evidence import ways
 from engine.net import Net
+from engine.nets import available, certificate
 
 
 def dots(at) -> dict[tuple[str, str], float]:
@@ -34,7 +34,7 @@ def test_the_means_are_the_engines():
     assert fine(at)
     found = dots(at)
     for name, title in ((CHEAT, "Clever Hans"), (HONEST, "the honest one")):
-        expected = clever_hans(Net(nets.find(name)), methods="CAM, Gradient", pictures=3)
+        expected = clever_hans(Net(available.find(name)), methods="CAM, Gradient", pictures=3)
         for method, part in expected.groupby("method"):
             assert found[method, title] == pytest.approx(part.cue.mean(), abs=1e-3)
     assert len([chart for chart in charts(at) if "of the evidence" in chart.alt and "watermark" in chart.alt]) >= 4

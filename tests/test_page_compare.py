@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from test_pages import FAILED, cells, charts, chosen, defaults, fine, goto, home, opened, run, scene, tables  # noqa: F401
 
-from engine import certificate
 from engine.compare import compare
 from engine.evidence import ways
+from engine.nets import certificate
 
 
 def headings(at) -> list[str]:

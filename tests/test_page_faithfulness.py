@@ -85,7 +85,7 @@ def test_pictures_of_ones_own_and_one_that_is_none():
 
 @pytest.mark.parametrize("method", ["CAM", "Eigen-CAM"])
 def test_a_method_without_gradients_needs_no_certificate(method, monkeypatch):
-    from engine import certificate
+    from engine.nets import certificate
 
     monkeypatch.setattr(certificate, "recall", lambda net: pytest.fail("nobody asked for gradients"))
     monkeypatch.setattr(certificate, "known", certificate.recall)

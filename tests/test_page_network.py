@@ -12,12 +12,12 @@ from click.testing import CliRunner
 from nets import node
 from test_pages import charts, fine, home, opened, run, tables  # noqa: F401
 
-from engine import nets
 from engine.__main__ import main
 from engine.anatomy import anatomy
-from engine.certificate import TENSOR_LIMIT
 from engine.diagram import diagram, dot
 from engine.net import Net
+from engine.nets import available
+from engine.nets.certificate import TENSOR_LIMIT
 
 
 def metrics(at) -> dict[str, str]:
@@ -40,7 +40,7 @@ def read(data) -> pd.DataFrame:
 def test_the_first_view_is_the_whole_network(given):
     at = opened("network", net="imagenette")
     assert fine(at)
-    found = anatomy(Net(nets.find("imagenette")))
+    found = anatomy(Net(available.find("imagenette")))
     shown = metrics(at)
     assert (shown["Parameters"], shown["Multiply-adds"], shown["Ops"]) == ("2.76 M", "659 M", "41")
     assert shown["Time"].endswith(" ms"), "the timing has run"
@@ -52,7 +52,7 @@ def test_the_first_view_is_the_whole_network(given):
     assert table.sees.iloc[0] == "7"
     assert table.sees.iloc[-1] == "all"
     assert not at.get_by_key("compare").value, "PyTorch is not loaded unasked"
-    net = Net(nets.find("imagenette"))
+    net = Net(available.find("imagenette"))
     heaviest = found.layers.name[found.layers.macs.argmax()]
     assert drawn(at) == dot(diagram(net, "layers"), net.graph.shapes, chosen=diagram(net, "layers").box_of(heaviest))
     assert given["network.dot"] == drawn(at)
@@ -86,7 +86,7 @@ def test_a_link_chooses_the_layer_everywhere():
     assert bins["low"][0] == pytest.approx(weights.min())
     chosen = next(line for line in drawn(at).splitlines() if line.strip().startswith('"conv2" ['))
     assert "penwidth=4" in chosen
-    net = Net(nets.find("digits"))
+    net = Net(available.find("digits"))
     assert f"{4640 / anatomy(net).parameters:.1%}" in chosen, "its share of all parameters"
     assert '"conv5" [' not in drawn(at), "that is more than four arrows away"
     links = [each.proto.query_string for each in at.get("page_link")]
@@ -100,7 +100,7 @@ def test_a_link_chooses_the_layer_everywhere():
 
 
 def nets_weights(name: str, tensor: str) -> np.ndarray:
-    return Net(nets.find(name)).graph.constants[tensor]
+    return Net(available.find(name)).graph.constants[tensor]
 
 
 def test_a_layer_of_its_own_weights_none(home):  # noqa: F811
@@ -119,9 +119,9 @@ def test_an_op_without_a_twin_is_named_and_all_else_is_shown(monkeypatch):
     at = opened("network", net="honest", compare="true")  # of which no other test has the comparison
     assert not at.exception
     assert any("ReduceMean" in each.value and "no twin" in each.value for each in at.error)
-    found = anatomy(Net(nets.find("honest")))
+    found = anatomy(Net(available.find("honest")))
     assert at.metric[0].help.startswith(f"{found.parameters:,}.")
-    assert drawn(at).count(" [tooltip=") == len(diagram(Net(nets.find("honest")), "layers").arrows)
+    assert drawn(at).count(" [tooltip=") == len(diagram(Net(available.find("honest")), "layers").arrows)
     assert with_columns(at, "low", "high", "count")
 
 

@@ -16,9 +16,10 @@ from hostile import make
 from test_pages import PATIENCE, charts, check, chosen, fine, goto, opened, scene, shown
 from torchvision import models
 
-from engine import bringing, converting, nets
+from engine import bringing, converting
 from engine.labelling import labelled
 from engine.net import Net, softmax
+from engine.nets import available
 from engine.preprocessing import answers, preprocessing, ways
 from engine.step import Step
 from ui.jobs import line
@@ -127,7 +128,7 @@ def test_a_file_that_is_refused_gets_one_sentence(name):
     assert "\n" not in error.value
     assert scene(at).net.name == "digits", "and the page goes on with what there was"
     assert charts(at)
-    assert not list(nets.folder().glob("*.onnx"))
+    assert not list(available.folder().glob("*.onnx"))
 
 
 def test_a_path_is_as_good_as_an_upload(tmp_path):
@@ -165,7 +166,7 @@ def test_weights_alone_become_a_network_which_is_named_and_saved(given):
     at.button(key="finish").click()
     assert fine(settled(at))
     assert scene(at).net.labels == ["alpha", "beta", "gamma", "delta"]
-    assert nets.find("my_pets").read_bytes() == expected
+    assert available.find("my_pets").read_bytes() == expected
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_weights_that_are_refused_get_one_sentence(how, tmp_path):
     assert told in error.value
     assert "\n" not in error.value
     assert scene(at).net.name == "digits"
-    assert not list(nets.folder().glob("*.onnx"))
+    assert not list(available.folder().glob("*.onnx"))
 
 
 def test_where_several_fit_the_architecture_is_chosen(monkeypatch, tmp_path):
@@ -239,7 +240,7 @@ def test_the_input_that_takes_the_picture_is_chosen_and_saved(given):
     assert fine(settled(at))
     net = scene(at).net
     assert (net.name, net.graph.input) == ("mine", "other")
-    assert nets.find("mine").read_bytes() == expected
+    assert available.find("mine").read_bytes() == expected
     assert chosen(at, "picture_input") == "other"
     same = labelled(two_inputs(), mean=net.metadata.mean, std=net.metadata.std)
     first, other = (Net("made.onnx", content=same, input=name) for name in ("image", "other"))
@@ -269,7 +270,7 @@ def test_names_from_a_file_are_shown_and_saved(given):
     net = scene(at).net
     assert (net.name, net.labels) == ("mine", ["alpha", "beta", "gamma", "delta"])
     assert not {"labels", "mean", "std", "input_size"} & set(net.metadata.missing)
-    assert nets.find("mine").read_bytes() == expected, "what is offered for download is what is saved"
+    assert available.find("mine").read_bytes() == expected, "what is offered for download is what is saved"
     assert chosen(at, "names") == "the file's own"
 
 
@@ -297,12 +298,12 @@ def test_blue_first_is_written_into_the_graph(given):
 
 
 def test_a_network_that_ships_stays_as_it_is():
-    before = nets.find("digits").read_bytes()
+    before = available.find("digits").read_bytes()
     at = opened("open", net="digits", way="0 to 1")
     at.button(key="finish").click()
     assert fine(settled(at))
     assert scene(at).net.name.startswith("digits-")
-    assert nets.find("digits").read_bytes() == before
+    assert available.find("digits").read_bytes() == before
 
 
 # Many people on one server --------------------------------------------------------------------------------------------
@@ -323,7 +324,7 @@ def test_in_a_hosted_app_nobody_sees_what_others_brought(monkeypatch):
     assert scene(linked).net.name == name, "a link is as good as the file"
     wrong = opened("home", net=name[:-1] + ("0" if name[-1] != "0" else "1"))
     assert wrong.warning
-    assert scene(wrong).net.name == nets.FIRST
+    assert scene(wrong).net.name == available.FIRST
 
 
 def test_in_a_hosted_app_no_folder_is_typed_in(monkeypatch):

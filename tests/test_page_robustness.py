@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from test_pages import charts, check, chosen, fine, home, opened, run, scene, shown, tables  # noqa: F401
 
-from engine import dataset, nets
+from engine import dataset
 from engine import robustness as robust
 from engine.net import Net
+from engine.nets import available
 from engine.pictures import samples
 from engine.robustness import METHODS, curves, sizes
 from engine.saliency import signed_saliency
@@ -25,7 +26,7 @@ KNOBS = {"pictures": 6, "steps": 2, "epsilons": sizes(24 / 255, "L∞")}
 
 @pytest.fixture(scope="module")
 def pair() -> list[Net]:
-    return [Net(nets.find("honest")), Net(nets.find("clever_hans"))]
+    return [Net(available.find("honest")), Net(available.find("clever_hans"))]
 
 
 @pytest.fixture(scope="module")
@@ -122,12 +123,12 @@ def test_a_link_restores_its_state():
 def test_digits_stand_beside_those_that_were_trained_on_attacked_pictures():
     """In both directions; single-channel networks state their classes, too."""
     names = {"digits", "digits_robust"}
-    for name in names & {*nets.at_hand()}:
+    for name in names & {*available.at_hand()}:
         at = opened("robustness", net=name, count=4, steps=1)
         assert fine(at)
-        assert set(at.multiselect(key="compared").options) == names & {*nets.at_hand()} - {name}
-        assert chosen(at, "compared") == [*names & {*nets.at_hand()} - {name}]
-    assert nets.labels(nets.find("digits")) == tuple("0123456789")
+        assert set(at.multiselect(key="compared").options) == names & {*available.at_hand()} - {name}
+        assert chosen(at, "compared") == [*names & {*available.at_hand()} - {name}]
+    assert available.labels(available.find("digits")) == tuple("0123456789")
 
 
 def test_alone_there_is_nothing_to_compare(given):

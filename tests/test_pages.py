@@ -25,10 +25,11 @@ import pytest
 from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
-from engine import certificate, command, export, image, nets
+from engine import command, image
 from engine.__main__ import main as engine
 from engine.activations import activation_maps
-from engine.certificate import Certificate
+from engine.nets import available, certificate, export
+from engine.nets.certificate import Certificate
 from engine.pictures import samples
 from ui import foot, links, navigation
 from ui.jobs import line
@@ -40,7 +41,7 @@ PAGES = {page.path.stem: page for pages in navigation.sections().values() for pa
 GRADIENTS = [name for name, page in PAGES.items() if re.search("(need|no)_gradients", page.path.read_text("utf-8"))]
 # Those that need them whatever is chosen; the others may open with a method that needs none.
 ALWAYS = [name for name in GRADIENTS if "\nneed_gradients" in PAGES[name].path.read_text("utf-8")]
-EMBEDDED = [path.stem for path in sorted(nets.SHIPPED.glob("*.onnx"))]
+EMBEDDED = [path.stem for path in sorted(available.SHIPPED.glob("*.onnx"))]
 PATIENCE = 60  # seconds
 # By default every page runs on the first three of these networks, and SOME pages on all; `pytest --all` runs it all.
 NETS = ["imagenette", "digits", "tiny", *sorted({*EMBEDDED} - {"imagenette", "digits"})]
@@ -314,10 +315,10 @@ WRONG = {
 def test_wrong_values_in_a_link_are_ignored(page):
     at = opened(page, **WRONG | short(page))
     assert fine(at)
-    assert scene(at).net.name == nets.FIRST
+    assert scene(at).net.name == available.FIRST
     widgets = [*at.selectbox, *at.button_group, *at.number_input, *at.slider]
     for widget in widgets:
-        assert chosen(at, widget.key) == chosen(defaults(page, nets.FIRST), widget.key), widget.key
+        assert chosen(at, widget.key) == chosen(defaults(page, available.FIRST), widget.key), widget.key
     left = {widget.key for widget in widgets} & set(at.query_params) - set(short(page))
     assert not left, "the link that one copies is right again"
     if any(each.key == "at" for each in at.text_input):
@@ -794,5 +795,5 @@ def test_odd_names_survive_the_shell(name):
 
 
 def test_samples_have_the_names_that_links_use():
-    at = defaults("home", nets.FIRST)
+    at = defaults("home", available.FIRST)
     assert set(samples.SAMPLES) <= set(at.selectbox(key="image").options)

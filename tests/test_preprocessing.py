@@ -13,11 +13,12 @@ from click.testing import CliRunner
 from hostile import make
 from onnx import numpy_helper
 
-from engine import bringing, labelling, nets
+from engine import bringing, labelling
 from engine.__main__ import main as engine
 from engine.labelling import BadLabels, fit, labelled, read_labels, turn_round, usual
 from engine.model.metadata import Metadata
 from engine.net import Net
+from engine.nets import available
 from engine.opening import Refused
 from engine.pictures import samples
 from engine.preprocessing import FILE, Way, agreement, prepared, preprocessing, preprocessing_steps, told, ways
@@ -58,7 +59,7 @@ def test_digits_are_wanted_from_0_to_255(shared):
 
 @pytest.mark.parametrize("name", ["digits", "honest"])
 def test_what_a_file_states_is_first_and_gives_the_networks_own_scores(name):
-    net = Net(nets.find(name))
+    net = Net(available.find(name))
     pixels = net.view(samples.load("digit-7" if net.channels == 1 else "planted-square"))[0]
     table = preprocessing(net, pixels)
     assert table["way"][0].endswith(FILE)
@@ -259,8 +260,8 @@ def test_whether_the_size_is_open(tmp_path):
 def test_a_network_that_was_brought_is_at_hand(cache):
     name = last(bringing.bring_steps(make.good(), "my net.onnx"))
     assert name == "my_net"
-    assert nets.at_hand()[name].read_bytes() == make.good()
-    assert nets.find(name) == nets.brought(name)
+    assert available.at_hand()[name].read_bytes() == make.good()
+    assert available.find(name) == available.brought(name)
     assert last(bringing.bring_steps(make.good(), "my net.onnx")) == name, "the same file again is the same network"
 
 
@@ -273,12 +274,12 @@ def test_what_is_refused_is_not_kept(cache):
 def test_names_that_are_taken_get_more_behind_them(cache):
     name = bringing.keep(make.good(), "digits.onnx")
     assert name.startswith("digits-")
-    assert Net(nets.find("digits")).classes == 10, "nobody puts another network in its place"
+    assert Net(available.find("digits")).classes == 10, "nobody puts another network in its place"
     assert bringing.plain(f"{name}.onnx") == "digits"
     assert bringing.keep(make.good(), "vgg16.onnx").startswith("vgg16-"), "nor of one that can be fetched"
     first, second = bringing.keep(b"one", "same.onnx"), bringing.keep(b"two", "same.onnx")
-    assert (first, nets.find(first).read_bytes()) == ("same", b"one")
-    assert nets.find(second).read_bytes() == b"two"
+    assert (first, available.find(first).read_bytes()) == ("same", b"one")
+    assert available.find(second).read_bytes() == b"two"
 
 
 def test_in_a_hosted_app_nobody_is_shown_what_others_brought(cache, monkeypatch):
@@ -286,55 +287,55 @@ def test_in_a_hosted_app_nobody_is_shown_what_others_brought(cache, monkeypatch)
     name = bringing.keep(make.good(), "mine.onnx")
     assert name.startswith("mine-")
     assert len(name) == len("mine-") + bringing.DIGITS
-    assert name not in nets.at_hand()
-    assert nets.find(name).read_bytes() == make.good(), "whoever knows the name has it"
-    with pytest.raises(nets.UnknownNet):
-        nets.find("mine")
+    assert name not in available.at_hand()
+    assert available.find(name).read_bytes() == make.good(), "whoever knows the name has it"
+    with pytest.raises(available.UnknownNet):
+        available.find("mine")
 
 
 @pytest.mark.parametrize("name", ["../brought/mine", "/etc/passwd", "", "a/b", "mine\0"])
 def test_no_name_leads_out_of_the_folder(cache, name):
     bringing.keep(make.good(), "mine.onnx")
-    assert nets.brought(name) is None
+    assert available.brought(name) is None
 
 
 def test_what_is_kept_is_bounded(cache, monkeypatch):
     monkeypatch.setattr(bringing, "MOST", 3)
     for number in range(5):
         bringing.keep(b"%d" % number, f"net{number}.onnx")
-        os.utime(nets.folder() / f"net{number}.onnx", (number, number))
-    assert sorted(path.stem for path in nets.folder().iterdir()) == ["net2", "net3", "net4"]
+        os.utime(available.folder() / f"net{number}.onnx", (number, number))
+    assert sorted(path.stem for path in available.folder().iterdir()) == ["net2", "net3", "net4"]
     monkeypatch.setattr(bringing, "MOST_BYTES", 10)
     bringing.keep(b"0123456789", "large.onnx")
-    assert [path.stem for path in nets.folder().iterdir()] == ["large"]
+    assert [path.stem for path in available.folder().iterdir()] == ["large"]
 
 
 def test_a_finished_file_takes_the_place_of_what_it_was(cache):
     raw = last(bringing.bring_steps(make.good(), "mine.onnx"))
     name = last(bringing.finish_steps(make.good(), "mine.onnx", instead=raw, labels=tuple("abcd")))
     assert name == "mine"
-    assert Net(nets.find(name)).labels == list("abcd")
-    renamed = last(bringing.finish_steps(nets.find(name).read_bytes(), "other.onnx", instead=name))
-    assert (renamed, nets.brought("mine")) == ("other", None)
+    assert Net(available.find(name)).labels == list("abcd")
+    renamed = last(bringing.finish_steps(available.find(name).read_bytes(), "other.onnx", instead=name))
+    assert (renamed, available.brought("mine")) == ("other", None)
 
 
 def test_a_network_for_small_pictures_is_told_by_how_it_halves(cache):
     model = make.model(shape=("n", 3, "h", "w"))
     name = last(bringing.bring_steps(model.SerializeToString(), "mine.onnx"))
-    net = Net(nets.find(name))
+    net = Net(available.find(name))
     assert net.input_size == (32, 32)
     assert "input_size" not in net.metadata.missing
     stated = labelled(model.SerializeToString(), input_size=(20, 30))
-    assert Net(nets.find(last(bringing.bring_steps(stated, "stated.onnx")))).input_size == (20, 30)
+    assert Net(available.find(last(bringing.bring_steps(stated, "stated.onnx")))).input_size == (20, 30)
 
 
 def test_weights_beside_the_file_go_into_it(cache, tmp_path):
-    path, net = tmp_path / "parts.onnx", Net(nets.find("digits"))
-    model = onnx.load(nets.find("digits"))
+    path, net = tmp_path / "parts.onnx", Net(available.find("digits"))
+    model = onnx.load(available.find("digits"))
     onnx.save_model(model, path, save_as_external_data=True, location="weights.bin", size_threshold=10)
     with pytest.raises(Refused, match="save it as a single one"):
         last(bringing.bring_steps(path.read_bytes(), path.name))
-    found = Net(nets.find(last(bringing.bring_steps(path.read_bytes(), path.name, beside=tmp_path))))
+    found = Net(available.find(last(bringing.bring_steps(path.read_bytes(), path.name, beside=tmp_path))))
     x = net.batch(net.view(samples.load("digit-3"))[0])
     np.testing.assert_array_equal(found.scores(x), net.scores(x))
 

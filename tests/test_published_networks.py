@@ -14,9 +14,9 @@ import pytest
 import torch
 import torchvision
 
-from engine.certificate import TENSOR_LIMIT
 from engine.model.metadata import Metadata, write
 from engine.net import Net
+from engine.nets.certificate import TENSOR_LIMIT
 
 SIDES = {  # rows and columns: the least that leaves the graph as it is at full size
     "squeezenet1_1": 64,

@@ -27,7 +27,6 @@ from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection  # noqa:
 from engine import faithfulness as faithful  # noqa: E402
 from engine.ablation_cam import ablation_cam  # noqa: E402
 from engine.eigen_cam import eigen_cam  # noqa: E402
-from engine.export import export  # noqa: E402
 from engine.grad_cam import grad_cam  # noqa: E402
 from engine.grad_cam_plus_plus import grad_cam_plus_plus  # noqa: E402
 from engine.gradient_input import gradient_input  # noqa: E402
@@ -38,6 +37,7 @@ from engine.integrated_gradients import integrated_gradients  # noqa: E402
 from engine.layer_cam import layer_cam  # noqa: E402
 from engine.model.metadata import Metadata  # noqa: E402
 from engine.net import Net  # noqa: E402
+from engine.nets.export import export  # noqa: E402
 from engine.occlusion import occlusion_fall  # noqa: E402
 from engine.pictures import samples  # noqa: E402
 from engine.pictures.fill import blank  # noqa: E402

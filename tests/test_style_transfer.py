@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from engine import command, image
-from engine import nets as networks
 from engine import style_transfer as style_transfer_module
 from engine.gram import features
 from engine.net import Net
+from engine.nets import available as networks
 from engine.style_transfer import (
     as_grey,
     opened,

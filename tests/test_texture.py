@@ -12,12 +12,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from engine import nets as networks
 from engine import texture_growing
 from engine.__main__ import main
 from engine.gram import apart, distances, features, gram, scaled, scales
 from engine.gram import texture as texture_target
 from engine.net import Net, UnknownLayer
+from engine.nets import available as networks
 from engine.pictures import samples
 from engine.texture import CANVASES, MOVES, STARTS, texture, texture_depths, texture_depths_steps, texture_steps
 from engine.texture_growing import Grown, cut, grow, grow_steps

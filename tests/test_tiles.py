@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from engine import nets as networks
 from engine import optimize
 from engine.gram import features, looked, texture_tally
 from engine.half import has_bfloat16
 from engine.net import Net
+from engine.nets import available as networks
 from engine.style_transfer import resemblance, strength, style_transfer, style_transfer_steps, wanted
 from engine.tiles import Part, at_once, tiled, windows
 
@@ -193,10 +193,10 @@ MEASURE = """
 import sys
 from pathlib import Path
 import numpy as np
-from engine import nets
+from engine.nets import available
 from engine.net import Net
 from engine.style_transfer import style_transfer
-net = Net(nets.find("imagenette"))
+net = Net(available.find("imagenette"))
 picture = np.random.default_rng(0).random((240, 320, 3), np.float32)
 layers = {"layers": "blocks.1.relu_1", "content_layer": "blocks.1.relu_1", "style_size": 0.1, "canvas": "pixels"}
 style_transfer(net, picture, picture, size=1536, steps=1, stages=1, tile=int(sys.argv[1]), **layers)

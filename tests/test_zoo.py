@@ -19,11 +19,11 @@ import pytest
 import torch
 from torchvision import models
 
-from engine import certificate, zoo
-from engine.export import export
 from engine.image import batch, fit, load
 from engine.model.metadata import Metadata
 from engine.net import Net
+from engine.nets import certificate, download, zoo
+from engine.nets.export import export
 
 PROJECT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("CONVOSCOPE_SHARED", PROJECT.parent / "shared"))
@@ -82,7 +82,7 @@ class Server:
 
 @pytest.fixture
 def server():
-    running = Server(np.random.default_rng(0).bytes(3 * zoo.CHUNK + 17))
+    running = Server(np.random.default_rng(0).bytes(3 * download.CHUNK + 17))
     yield running
     running.close()
 
@@ -92,7 +92,7 @@ def server():
 
 def test_a_download_counts_its_bytes(server, tmp_path):
     path = tmp_path / "deep" / "net.pth"
-    steps = list(zoo.download(server.url(), path))
+    steps = list(download.download(server.url(), path))
     assert path.read_bytes() == server.content
     assert [step.index for step in steps] == sorted({step.index for step in steps})
     assert steps[-1].index == len(server.content)
@@ -101,20 +101,20 @@ def test_a_download_counts_its_bytes(server, tmp_path):
 
 
 def test_a_cut_connection_is_resumed_at_once(server, tmp_path):
-    server.cut_after = [zoo.CHUNK + 5, 100]
-    steps = list(zoo.download(server.url(), tmp_path / "net.pth"))
-    assert server.ranges == [None, f"bytes={zoo.CHUNK + 5}-", f"bytes={zoo.CHUNK + 105}-"]
+    server.cut_after = [download.CHUNK + 5, 100]
+    steps = list(download.download(server.url(), tmp_path / "net.pth"))
+    assert server.ranges == [None, f"bytes={download.CHUNK + 5}-", f"bytes={download.CHUNK + 105}-"]
     assert (tmp_path / "net.pth").read_bytes() == server.content
     assert {step.total for step in steps} == {len(server.content)}
 
 
 def test_a_run_that_was_ended_is_resumed_by_the_next(server, tmp_path):
-    steps = zoo.download(server.url(), tmp_path / "net.pth")
+    steps = download.download(server.url(), tmp_path / "net.pth")
     there = next(steps).index
     steps.close()
     assert not (tmp_path / "net.pth").exists()
-    assert next(zoo.download(server.url(), tmp_path / "net.pth")).index > there
-    list(zoo.download(server.url(), tmp_path / "net.pth"))
+    assert next(download.download(server.url(), tmp_path / "net.pth")).index > there
+    list(download.download(server.url(), tmp_path / "net.pth"))
     assert server.ranges[1] == f"bytes={there}-"
     assert (tmp_path / "net.pth").read_bytes() == server.content
 
@@ -122,56 +122,58 @@ def test_a_run_that_was_ended_is_resumed_by_the_next(server, tmp_path):
 def test_a_server_that_ignores_ranges_is_read_from_the_start(server, tmp_path):
     server.knows_ranges = False
     server.cut_after = [1000]
-    list(zoo.download(server.url(), tmp_path / "net.pth"))
+    list(download.download(server.url(), tmp_path / "net.pth"))
     assert server.ranges == [None, "bytes=1000-"]
     assert (tmp_path / "net.pth").read_bytes() == server.content
 
 
-@pytest.mark.parametrize("left", [b"something else", b"x" * (4 * zoo.CHUNK)], ids=["shorter", "longer than the file"])
+@pytest.mark.parametrize(
+    "left", [b"something else", b"x" * (4 * download.CHUNK)], ids=["shorter", "longer than the file"]
+)
 def test_what_is_left_of_another_file_is_thrown_away(server, tmp_path, left):
     (tmp_path / "net.pth.part").write_bytes(left)
-    list(zoo.download(server.url(), tmp_path / "net.pth"))
+    list(download.download(server.url(), tmp_path / "net.pth"))
     assert server.ranges == [f"bytes={len(left)}-", None]
     assert (tmp_path / "net.pth").read_bytes() == server.content
 
 
 def test_a_part_that_is_whole_already_is_taken(server, tmp_path):
     (tmp_path / "net.pth.part").write_bytes(server.content)
-    assert list(zoo.download(server.url(), tmp_path / "net.pth")) == []
+    assert list(download.download(server.url(), tmp_path / "net.pth")) == []
     assert (tmp_path / "net.pth").read_bytes() == server.content
 
 
 def test_a_wrong_hash_is_an_error_and_leaves_nothing(server, tmp_path):
-    with pytest.raises(zoo.WrongHash, match=r"net\.pth"):
-        list(zoo.download(server.url(b"what was published"), tmp_path / "net.pth"))
+    with pytest.raises(download.WrongHash, match=r"net\.pth"):
+        list(download.download(server.url(b"what was published"), tmp_path / "net.pth"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_connection_that_is_always_cut_ends(server, tmp_path):
     server.cut_after = [10] * 100
-    with pytest.raises(zoo.Offline, match="lost"):
-        list(zoo.download(server.url(), tmp_path / "net.pth"))
-    assert len(server.ranges) == zoo.TRIES
-    assert (tmp_path / "net.pth.part").stat().st_size == 10 * zoo.TRIES
+    with pytest.raises(download.Offline, match="lost"):
+        list(download.download(server.url(), tmp_path / "net.pth"))
+    assert len(server.ranges) == download.TRIES
+    assert (tmp_path / "net.pth.part").stat().st_size == 10 * download.TRIES
 
 
 def test_a_file_that_is_not_there(server, tmp_path):
-    with pytest.raises(zoo.Offline, match=r"404.*goes on with what it has"):
-        list(zoo.download(server.url().replace(".pth", ".zip"), tmp_path / "net.pth"))
+    with pytest.raises(download.Offline, match=r"404.*goes on with what it has"):
+        list(download.download(server.url().replace(".pth", ".zip"), tmp_path / "net.pth"))
 
 
 def test_a_refused_connection(server, tmp_path):
     url = server.url()
     server.close()
-    with pytest.raises(zoo.Offline, match=r"127\.0\.0\.1:\d+ could not be reached .* goes on with what it has"):
-        list(zoo.download(url, tmp_path / "net.pth"))
+    with pytest.raises(download.Offline, match=r"127\.0\.0\.1:\d+ could not be reached .* goes on with what it has"):
+        list(download.download(url, tmp_path / "net.pth"))
 
 
 def test_a_silent_server(tmp_path, monkeypatch):
-    monkeypatch.setattr(zoo, "TIMEOUT", 0.2)
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        steps = zoo.download(f"http://127.0.0.1:{silent.getsockname()[1]}/net-12345678.pth", tmp_path / "net.pth")
-        with pytest.raises(zoo.Offline, match="timed out"):
+        steps = download.download(f"http://127.0.0.1:{silent.getsockname()[1]}/net-12345678.pth", tmp_path / "net.pth")
+        with pytest.raises(download.Offline, match="timed out"):
             list(steps)
 
 
@@ -179,7 +181,7 @@ def test_a_silent_server(tmp_path, monkeypatch):
 
 
 def test_listing_imports_no_torch():
-    code = "import sys; from engine import zoo; zoo.installed(); sys.exit('torch' in sys.modules)"
+    code = "import sys; from engine.nets import zoo; zoo.installed(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
 
 
@@ -245,14 +247,14 @@ def test_fetching_downloads_exports_and_checks(server, monkeypatch, tmp_path):
 
 def test_weights_of_another_network_are_refused(server, monkeypatch, tmp_path):
     published(server, monkeypatch, {"conv1.weight": torch.zeros(1)}, tmp_path)
-    with pytest.raises(zoo.FetchFailed, match="does not hold the weights of SqueezeNet"):
+    with pytest.raises(download.FetchFailed, match="does not hold the weights of SqueezeNet"):
         list(zoo.fetch("squeezenet1_1"))
     assert zoo.installed() == {}
 
 
 def test_a_pickle_that_would_run_code_is_refused(server, monkeypatch, tmp_path):
     published(server, monkeypatch, {"x": SimpleNamespace()}, tmp_path)
-    with pytest.raises(zoo.FetchFailed, match="does not hold the weights"):
+    with pytest.raises(download.FetchFailed, match="does not hold the weights"):
         list(zoo.fetch("squeezenet1_1"))
 
 
@@ -260,7 +262,7 @@ def test_one_run_at_a_time(server, monkeypatch, tmp_path):
     published(server, monkeypatch, {"x": torch.zeros(100_000)}, tmp_path)
     first = zoo.fetch("squeezenet1_1")
     next(first)
-    with pytest.raises(zoo.Busy, match=r"SqueezeNet 1\.1 is being fetched"):
+    with pytest.raises(download.Busy, match=r"SqueezeNet 1\.1 is being fetched"):
         next(zoo.fetch("squeezenet1_1"))
     first.close()
     next(zoo.fetch("squeezenet1_1"))  # an ended run makes way
@@ -270,7 +272,7 @@ def test_offline(server, monkeypatch, tmp_path):
     published(server, monkeypatch, {}, tmp_path)
     server.close()
     for _ in range(2):  # the first failure leaves nothing behind that changes the second
-        with pytest.raises(zoo.Offline):
+        with pytest.raises(download.Offline):
             list(zoo.fetch("squeezenet1_1"))
 
 
@@ -338,8 +340,8 @@ def test_squeezenet_sees_what_torchvision_says(tmp_path, monkeypatch):
 def test_a_download_can_be_held_against_an_md5(server, tmp_path):
     url = server.url().replace("net-", "any-")
     right = hashlib.md5(server.content).hexdigest()
-    list(zoo.download(url, tmp_path / "right.pth", md5=right))
+    list(download.download(url, tmp_path / "right.pth", md5=right))
     assert (tmp_path / "right.pth").read_bytes() == server.content
-    with pytest.raises(zoo.WrongHash, match="MD5"):
-        list(zoo.download(url, tmp_path / "wrong.pth", md5="0" * 32))
+    with pytest.raises(download.WrongHash, match="MD5"):
+        list(download.download(url, tmp_path / "wrong.pth", md5="0" * 32))
     assert [path.name for path in tmp_path.iterdir()] == ["right.pth"]

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import nets
 from engine.adversarial import distances, eight_bit
 from engine.model.metadata import BadMetadata
 from engine.net import BadNetwork, Net, softmax
+from engine.nets import available
 from engine.survival import survival, transfer
 from ui import controls, studio
 from ui.charts import painting
@@ -125,7 +125,7 @@ def stands(net: Net, original: np.ndarray, pixels: np.ndarray, wanted: int | Non
 
 def _others(net: Net, original: np.ndarray, pixels: np.ndarray, wanted: str | None) -> None:
     """wanted: the label that it was to be taken for, or None where any other than before counts."""
-    here = [name for name in nets.at_hand() if name != net.name]
+    here = [name for name in available.at_hand() if name != net.name]
     chosen = controls.several("Networks", "others", here, _alike(net, here), most=OTHERS)
     rows = []
     for name in chosen:

@@ -115,12 +115,12 @@ def reproduced(
     data = lens.given(net)
     code = "\n".join([
         "from engine import dataset",
-        "from engine import nets",
+        "from engine.nets import available",
         "from engine.index import index",
         "from engine.net import Net",
         *imports,
         "",
-        f"net = Net(nets.find({net.name!r}){output})",
+        f"net = Net(available.find({net.name!r}){output})",
         f"found = index(net, dataset.find({data!r}){layers})",
         *lines,
     ])  # fmt: skip

@@ -11,9 +11,9 @@ import streamlit as st
 from engine import dataset
 from engine import index as indexes
 from engine.dataset import BadDataset, Dataset
-from engine.folder import home, hosted
 from engine.index import BadIndex, Index
 from engine.net import Net
+from engine.nets.folder import home, hosted
 from engine.step import Step
 from ui import controls
 from ui.jobs import line, watch

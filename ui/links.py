@@ -55,7 +55,7 @@ def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[
     loading, picture, shown = source(scene)
     imports = [
         loading,
-        "from engine import nets",
+        "from engine.nets import available",
         "from engine.net import Net",
     ]
     imports.append(f"from {module} import {method}")
@@ -88,7 +88,7 @@ def reproduce(function: Callable, scene: Scene, knobs: dict[str, Any]) -> tuple[
     of_picture = "image" in inspect.signature(function).parameters
     of_several = len(net.outputs) > 1
     chosen = f", output={net.output!r}" if of_several else ""
-    code += f"\n\nnet = Net(nets.find({net.name!r}){chosen})\n"
+    code += f"\n\nnet = Net(available.find({net.name!r}){chosen})\n"
     code += f"pixels, frame = net.view({picture})\n" if of_picture else ""
     code += f"result = {method}({', '.join(['net', *(['pixels'] if of_picture else []), *arguments])})\n"
     parts = [

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from engine import certificate, image, nets
+from engine import image
 from engine.image import Frame
 from engine.net import Net
+from engine.nets import available, certificate
 
 SUGGESTED = "suggested"  # stands for the picture that suits the network, and for the likeliest class
 UPLOAD, CAMERA = "upload", "camera"
@@ -68,7 +69,7 @@ def opened(path: str, modified: float, output: str | None = None) -> Net:
 
 def open_network(name: str) -> Net:
     """The network of that name, for a page that asks others than the sidebar's. Raises UnknownNet, BadNetwork."""
-    path = nets.find(name)
+    path = available.find(name)
     return opened(str(path), path.stat().st_mtime)
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from engine import certificate, image, nets, zoo
+from engine import image
 from engine.image import NotAPicture
 from engine.model.metadata import BadMetadata
 from engine.net import BadNetwork, Net, softmax
+from engine.nets import available, certificate, zoo
 from engine.pictures import samples, truth
 from engine.step import Step
 from ui.jobs import line, watch
@@ -47,12 +48,12 @@ def _seen(net: Net, picture: np.ndarray) -> str:
 
 
 def _chosen_net() -> Net:
-    here = nets.at_hand()
+    here = available.at_hand()
     own = st.session_state.setdefault("brought", [])  # the names of networks that came by this session, or by its link
     asked = st.query_params.get("net")
-    if asked and asked not in here and nets.brought(asked):
+    if asked and asked not in here and available.brought(asked):
         bring(asked)
-    here |= {name: path for name in own if (path := nets.brought(name))}
+    here |= {name: path for name in own if (path := available.brought(name))}
     if asked and asked not in here:
         more = " It can be fetched below." if asked in zoo.NETWORKS else ""
         st.warning(f"The link asks for the network “{asked}”, which is not here.{more}", icon=":material/link_off:")
@@ -107,7 +108,7 @@ def badges(net: Net) -> None:
 
 
 def _more_networks() -> None:
-    missing = [network for name, network in zoo.NETWORKS.items() if name not in nets.at_hand()]
+    missing = [network for name, network in zoo.NETWORKS.items() if name not in available.at_hand()]
     name = st.session_state.get("fetching")
     with st.popover("More networks", icon=":material/add:", width="stretch"):
         st.page_link(

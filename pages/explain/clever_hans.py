@@ -15,7 +15,7 @@ from engine.clever_hans import CHEAT, HONEST, USUAL, clever_hans, exposure, pair
 from engine.command import taken_apart
 from engine.evidence import evidence, over_picture, ways
 from engine.net import softmax
-from engine.nets import UnknownNet
+from engine.nets.available import UnknownNet
 from engine.pictures import truth
 from engine.pictures.regions import bounds
 from engine.step import Step

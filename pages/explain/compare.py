@@ -8,9 +8,10 @@ Sources: Selvaraju 2017, Springenberg 2014, Zhou 2016.
 import numpy as np
 import streamlit as st
 
-from engine import image, nets
+from engine import image
 from engine.compare import at, compare, compare_steps, networks_steps
 from engine.evidence import evidence, over_picture, ways
+from engine.nets import available
 from ui import controls, foot, links
 from ui.ask import aim
 from ui.charts import grids, marks, overlays, painting
@@ -54,9 +55,9 @@ elif what == "layers":
     blocked = without_gradients(titles if ways()[method].needs_gradient else [])
     knobs = {"methods": "" if blocked else method, "layers": ", ".join(chosen)}
 else:
-    here = nets.at_hand()
+    here = available.at_hand()
     label = net.labels[scene.class_index]
-    labels = cached(lambda path, modified: nets.labels(path), 64)
+    labels = cached(lambda path, modified: available.labels(path), 64)
     having = [name for name, path in here.items() if label in labels(path, path.stat().st_mtime)]
     method = controls.one("Method", "method", list(ways()), "Grad-CAM", width=320)
     titles = controls.several(

@@ -268,10 +268,10 @@ shell = ["python -m engine patch --net", shlex.quote(net.name)]
 shell += ["--output", shlex.quote(net.output)] if len(net.outputs) > 1 else []
 shell += ["--data", shlex.quote(given), "--class", str(wanted), "--share", f"{share[0]:g} {share[1]:g}"]
 shell += [f"--{name} {value:g}" for name, value in options.items()]
-opened = f"nets.find({net.name!r}){f', output={net.output!r}' if len(net.outputs) > 1 else ''}"
+opened = f"available.find({net.name!r}){f', output={net.output!r}' if len(net.outputs) > 1 else ''}"
 loading, picture, _ = links.source(scene)
 python = f"""from engine import dataset
-from engine import nets
+from engine.nets import available
 {loading}
 from engine.adversarial_patch import adversarial_patch, cut_out, numbers, parted, rates
 from engine.lookalikes import lookalikes

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import command, dataset, nets
+from engine import command, dataset
 from engine.adversarial import NORMS
 from engine.model.metadata import BadMetadata
 from engine.net import BadNetwork, Net
+from engine.nets import available
 from engine.robustness import METHODS, curves_steps, sizes
 from engine.saliency import signed_saliency
 from ui import controls, fooled, foot, lens, links
@@ -39,9 +40,9 @@ need_gradients(net)
 
 def alike() -> list[str]:
     """Other networks at hand that have the same classes as this one, by name."""
-    labels = cached(lambda path, modified: nets.labels(path), 64)
+    labels = cached(lambda path, modified: available.labels(path), 64)
     mine = {label.lower() for label in net.labels}
-    here = {name: path for name, path in nets.at_hand().items() if name != net.name}
+    here = {name: path for name, path in available.at_hand().items() if name != net.name}
     return [name for name, path in here.items() if {k.lower() for k in labels(path, path.stat().st_mtime)} == mine]
 
 
@@ -69,7 +70,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     pictures = controls.number("Of them, at most", "count", 4, 1000, 12 if few else 32, width=140)
     seed = controls.number("Seed", "seed", 0, 9999, 0, width=110)
     others = alike()
-    shipped = [name for name in others if (nets.SHIPPED / f"{name}.onnx").exists()]  # small ones: soon done
+    shipped = [name for name in others if (available.SHIPPED / f"{name}.onnx").exists()]  # small ones: soon done
     beside = []
     if others:
         with st.container(width=320):
@@ -229,12 +230,12 @@ with st.container(horizontal=True, gap="medium"):
 def reproduced() -> tuple[str, str]:
     """(Python, command line)."""
     chosen = f", output={net.output!r}" if len(net.outputs) > 1 else ""
-    found = [f"Net(nets.find({each.name!r}){chosen if each is net else ''})" for each in asked]
+    found = [f"Net(available.find({each.name!r}){chosen if each is net else ''})" for each in asked]
     given = st.session_state["lens_data"]
     shown = ", ".join(f"{each * UNIT:g}" for each in knobs["epsilons"])
     epsilons = f"[k / 255 for k in ({shown})]" if norm == "L∞" else f"[{shown}]"
     python = (
-        "from engine import dataset\nfrom engine import nets\nfrom engine.net import Net\n"
+        "from engine import dataset\nfrom engine.nets import available\nfrom engine.net import Net\n"
         "from engine.robustness import curves\n\n"
         f"networks = [{', '.join(found)}]\n"
         f"result = curves(\n    networks, dataset.find({given!r}), pictures={pictures}, methods={methods!r},\n"

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import certificate as certificates
 from engine import command
 from engine import diagram as diagrams
 from engine.anatomy import NEAR_ZERO, RUNS, anatomy, histogram, profile_steps, statistics, weights
 from engine.filters import convolutions
 from engine.index import default_layers
+from engine.nets import certificate as certificates
 from engine.pictures import samples
 from engine.step import Step
 from ui import controls, drawing, foot, links
@@ -324,9 +324,9 @@ chosen_output = f", output={net.output!r}" if output else ""
 foot.foot(
     downloads=downloads,
     reproduced=(
-        "from engine import nets\nfrom engine.anatomy import anatomy, profile\n"
+        "from engine.nets import available\nfrom engine.anatomy import anatomy, profile\n"
         "from engine.net import Net\n\n"
-        f"net = Net(nets.find({net.name!r}){chosen_output})\n"
+        f"net = Net(available.find({net.name!r}){chosen_output})\n"
         "result = anatomy(net)\ntimes = profile(net).layers\n",
         f"python -m engine anatomy --net {net.name}{output}{' --compare' if table is not None else ''} --out result/",
     ),

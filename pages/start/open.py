@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import bringing, claims, command, image, labelling, nets, opening
+from engine import bringing, claims, command, image, labelling, opening
 from engine.converting import Several
-from engine.folder import home, hosted
 from engine.labelling import BadLabels
 from engine.net import Net, softmax
+from engine.nets import available
+from engine.nets.folder import home, hosted
 from engine.preprocessing import TOP, Way, answers, preprocessing, preprocessing_steps, ways
 from engine.weights import SUFFIXES
 from ui import controls, foot, links, sidebar
@@ -237,7 +238,7 @@ def open_size(path: str, modified: float) -> bool:
     return labelling.leaves_size_open(path)
 
 
-source = nets.find(net.name)
+source = available.find(net.name)
 left, right = st.columns([5, 4], gap="large")
 if st.session_state.get("way") not in tried and st.query_params.get("way") not in tried:
     st.session_state["way"] = table["way"][0]
@@ -299,7 +300,7 @@ def finish():
 
 
 if st.session_state.get("finishing") == knobs:
-    instead = net.name if nets.brought(net.name) else ""
+    instead = net.name if available.brought(net.name) else ""
     job = line.run(QUEUE, "finish", knobs, finish)
     watch.show(QUEUE, job, lambda step, complete: st.caption(str(step.result) if step and job.active else ""))
     if job.state == "done":

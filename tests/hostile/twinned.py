@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from engine import certificate, opening
+from engine import opening
 from engine.net import Net
+from engine.nets import certificate
 
 PROJECT = Path(__file__).parent.parent.parent
 

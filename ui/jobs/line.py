@@ -20,9 +20,9 @@ import numpy as np
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from engine.nets.download import FetchFailed
 from engine.pictures.film import Film
 from engine.step import Step
-from engine.zoo import FetchFailed
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,9 @@ from pathlib import Path
 
 import onnx
 
-from engine import zoo
-from engine.folder import home, hosted
 from engine.model import metadata
-
-SHIPPED = Path(__file__).parent.parent / "exported_models"
-
+from engine.nets import zoo
+from engine.nets.folder import SHIPPED, home, hosted
 
 FIRST = "imagenette"  # what the app opens with
 

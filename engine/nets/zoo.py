@@ -8,14 +8,8 @@ Listing them needs neither torch nor a connection.
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import os
 import re
 import threading
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,38 +17,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.folder import home
 from engine.model.metadata import IMAGENET_MEAN, IMAGENET_STD
+from engine.nets.download import Busy, FetchFailed, download, file_name, hash_is_right, sha256_of
+from engine.nets.folder import home
 from engine.step import Step
 
 if TYPE_CHECKING:
     import torch
     import torchvision
-
-TIMEOUT = 20  # seconds without a byte, after which a connection counts as lost
-CHUNK = 1 << 18  # bytes read at a time
-TRIES = 5  # connections per download; each goes on where the one before was cut
-
-
-class FetchFailed(RuntimeError):
-    """The network is not there and why, in one sentence."""
-
-
-class Offline(FetchFailed):
-    """The server could not be reached, or does not give the file out."""
-
-
-class WrongHash(FetchFailed):
-    """The file that came is not the one that was published; it has been removed."""
-
-
-class Busy(FetchFailed):
-    """The same network is being fetched at this moment."""
-
-
-class _Cut(Exception):
-    """The connection ended before the file did."""
-
 
 # torchvision's own advice, in short: https://github.com/pytorch/vision#pre-trained-model-license
 LICENCE = (
@@ -116,7 +86,6 @@ NETWORKS: dict[str, Network] = {
         ),
     ]
 }
-
 _running = {name: threading.Lock() for name in NETWORKS}
 
 
@@ -143,7 +112,7 @@ def fetch(name: str) -> Iterator[Step]:
             file = _cached(weights.url)
             downloaded = file is None
             if downloaded:
-                file = home() / "downloads" / _file_name(weights.url)
+                file = home() / "downloads" / file_name(weights.url)
                 for step in download(weights.url, file):
                     yield Step(step.index, step.total, f"Fetching {network.title}")
             size = file.stat().st_size
@@ -156,86 +125,6 @@ def fetch(name: str) -> Iterator[Step]:
         yield Step(size, size, path)
     finally:
         _running[name].release()
-
-
-def download(url: str, path: Path, *, md5: str = "") -> Iterator[Step]:
-    """Load `url` into `path`, which appears only when it is whole and its hash right.
-
-    url: its file name ends with the beginning of the content's SHA-256, as in resnet18-f37072fd.pth; or else `md5` is
-    the content's, where that is all that the publisher says.
-    What has come stands in `path` + ".part", also after an error, and the next call asks for the rest of it.
-    Yields Step(bytes there, bytes in all, the Path of the unfinished file). Raises Offline, WrongHash.
-    """
-    part = path.with_name(path.name + ".part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    for _ in range(TRIES):
-        start = part.stat().st_size if part.exists() else 0
-        try:
-            yield from _transfer(url, part, start)
-        except _Cut:
-            continue
-        if _hash(part, "md5") == md5 if md5 else _hash_is_right(part, url):
-            os.replace(part, path)
-            return
-        part.unlink()
-        if start == 0:  # otherwise, what was there before may have been of another file: once more, from the beginning
-            said = "MD5 than was published" if md5 else "SHA-256 than its name says"
-            raise WrongHash(f"{path.name} came with another {said}, and has been removed.")
-    raise Offline(
-        f"The connection to {_host(url)} was lost {TRIES} times; the next try goes on where this one stopped."
-    )
-
-
-def _transfer(url: str, part: Path, start: int) -> Iterator[Step]:
-    """One connection: append to `part` what comes after its first `start` bytes. Raises Offline, _Cut."""
-    headers = {"User-Agent": "convoscope"} | ({"Range": f"bytes={start}-"} if start else {})
-    try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # nothing comes after what is there: the hash tells whether that is the file
-        raise Offline(
-            f"{_host(url)} does not give out {_file_name(url)} (HTTP {error.code}); the app goes on with what it has."
-        ) from error
-    except (OSError, http.client.HTTPException) as error:
-        why = getattr(error, "reason", error)
-        raise Offline(f"{_host(url)} could not be reached ({why}); the app goes on with what it has.") from error
-    with response:
-        done = start if response.status == http.client.PARTIAL_CONTENT else 0  # 0: it sends all of it again
-        total = done + int(response.headers.get("Content-Length", 0))
-        with part.open("ab" if done else "wb") as file:
-            while True:
-                try:
-                    chunk = response.read(CHUNK)
-                except (OSError, http.client.HTTPException) as error:
-                    raise _Cut from error
-                if not chunk:
-                    break
-                file.write(chunk)
-                done += len(chunk)
-                yield Step(done, max(done, total), part)
-    if done < total:
-        raise _Cut
-
-
-def _host(url: str) -> str:
-    return urllib.parse.urlsplit(url).netloc
-
-
-def _file_name(url: str) -> str:
-    return urllib.parse.urlsplit(url).path.rpartition("/")[2]
-
-
-def _hash(file: Path, kind: str = "sha256") -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, kind).hexdigest()
-
-
-def _hash_is_right(file: Path, url: str) -> bool:
-    """Whether the file's SHA-256 begins as its name in `url` ends."""
-    expected = _file_name(url).rpartition("-")[2].partition(".")[0]
-    return _hash(file).startswith(expected)
 
 
 def _weights(network: Network) -> torchvision.models.WeightsEnum:
@@ -254,7 +143,7 @@ def _cached(url: str) -> Path | None:
     """
     import torch
 
-    file = Path(torch.hub.get_dir()) / "checkpoints" / _file_name(url)
+    file = Path(torch.hub.get_dir()) / "checkpoints" / file_name(url)
     return file if file.is_file() else None
 
 
@@ -275,12 +164,12 @@ def _export(network: Network, weights: torchvision.models.WeightsEnum, file: Pat
     """Write the weights in `file` as the network `path`. Raises FetchFailed where they do not fit."""
     import torch
 
-    from engine.export import export, metadata_of
+    from engine.nets.export import export, metadata_of
 
     source = f"{network.title}: {network.paper}; weights {weights} of torchvision, {weights.url}"
     more = {"mean": network.mean, "std": network.std, "licence": network.licence}
-    if not _hash_is_right(file, weights.url):
-        source += f"; read from a file of that name with another SHA-256, {_hash(file)}"
+    if not hash_is_right(file, weights.url):
+        source += f"; read from a file of that name with another SHA-256, {sha256_of(file)}"
         more["accuracy"] = ""
     metadata = metadata_of(weights, source=source, **more)
     try:
@@ -292,8 +181,8 @@ def _export(network: Network, weights: torchvision.models.WeightsEnum, file: Pat
 
 def _certify(path: Path) -> None:
     """Compare the two engines on the new network once, and keep the outcome beside it."""
-    from engine import certificate
     from engine.net import Net
+    from engine.nets import certificate
 
     net = Net(path)
     image = np.random.default_rng(0).random((*net.input_size, net.channels), np.float32)

@@ -19,8 +19,8 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 
-from engine.folder import home
 from engine.net import Net
+from engine.nets.folder import SHIPPED, home
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ TENSOR_LIMIT, GRADIENT_LIMIT = 1e-3, 1e-2  # relative
 # Lengths in pixel units: long ones meet the kinks of ReLUs, short ones rounding
 STEPS = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
 NOISE = 0.02  # pixels: five steps of 8-bit grey
-SHIPPED = Path(__file__).parent.parent / "exported_models" / "certificates"
+CERTIFICATES = SHIPPED / "certificates"
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _versions() -> str:
 
 def recall(net: Net) -> Certificate | None:
     """The certificate kept for this file and these engines, or None. Needs no torch."""
-    for folder in (SHIPPED, home() / "certificates"):
+    for folder in (CERTIFICATES, home() / "certificates"):
         try:
             kept = Certificate(**json.loads((folder / f"{net.sha256}.json").read_text("utf-8")))
         except FileNotFoundError:

@@ -6,6 +6,9 @@ import os
 import sys
 from pathlib import Path
 
+PROJECT = Path(__file__).parents[2]
+SHIPPED = PROJECT / "exported_models"
+
 
 def hosted() -> bool:
     """Whether the app is open to people who do not know each other (CONVOSCOPE_HOSTED is set, and not to 0).
