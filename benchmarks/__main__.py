@@ -26,7 +26,7 @@ from benchmarks import (
 )
 from benchmarks.timing import Others, machine, table
 from engine import image
-from engine.dataset import find
+from engine.data.sets import find
 from engine.net import Net
 from engine.nets.available import SHIPPED
 

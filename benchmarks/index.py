@@ -22,8 +22,9 @@ import numpy as np
 from benchmarks.overhead import _bare
 from benchmarks.timing import Comparison, alternate, seconds
 from engine import image
-from engine.dataset import Dataset, find
-from engine.index import index_steps
+from engine.data.dataset import Dataset
+from engine.data.indexing import index_steps
+from engine.data.sets import find
 from engine.net import Net
 from engine.step import last
 

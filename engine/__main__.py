@@ -382,10 +382,10 @@ def _data_sets(ctx: click.Context, option: click.Parameter, wanted: bool) -> Non
     """For --list: the data sets by name."""
     if not wanted:
         return
-    from engine import dataset
+    from engine.data import fetched, sets
 
-    rows = [(name, "here", "") for name in dataset.at_hand()]
-    more = {name: about for name, about in dataset.FETCHED.items() if name not in dataset.at_hand()}
+    rows = [(name, "here", "") for name in sets.at_hand()]
+    more = {name: about for name, about in fetched.FETCHED.items() if name not in sets.at_hand()}
     rows += [(name, f"{about.megabytes:.0f} MB to fetch", about.credit) for name, about in more.items()]
     click.echo(_table(rows, ["name", "where", "credit"]))
     ctx.exit()
@@ -413,14 +413,14 @@ def index(net: str, given: str, layers: str, folder: Path | None) -> None:
     A pass that was broken off goes on where it ended. Pictures that cannot be read are skipped, counted and listed. The
     published data sets are fetched first where they are not here.
     """
-    from engine import dataset
-    from engine import index as indexes
+    from engine.data import dataset, fetched, sets
+    from engine.data import indexing as indexes
 
     network = Net(available.find(net))
-    if given in dataset.FETCHED and given not in dataset.at_hand():
-        for _ in command.shown(dataset.fetch(given), given):
+    if given in fetched.FETCHED and given not in sets.at_hand():
+        for _ in command.shown(fetched.fetch(given), given):
             pass
-    data = dataset.find(given)
+    data = sets.find(given)
     chosen = [name.strip() for name in layers.split(",") if name.strip()]
     start = time.monotonic()
     step = None
@@ -656,12 +656,12 @@ def _of_layer(function: Callable) -> Callable:
 
 def _units_of(net: str, output: str | None, given: str, layer: str | None) -> tuple[Net, Any, str, dict[str, Any]]:
     """The network, an index that has the layer, the layer, and what a record says of them."""
-    from engine import dataset
-    from engine.index import ready_steps
+    from engine.data import sets
+    from engine.data.indexing import ready_steps
 
     network, step = Net(available.find(net), output=output), None
     layer = network.last_map if layer is None else network.layer(layer).name
-    for step in command.shown(ready_steps(network, dataset.find(given), [layer]), "index"):  # noqa: B007
+    for step in command.shown(ready_steps(network, sets.find(given), [layer]), "index"):  # noqa: B007
         pass
     index = step.result
     record = {
@@ -889,10 +889,10 @@ def _of_set(function: Callable) -> Callable:
 
 def _indexed(net: str, output: str | None, given: str, layers: str) -> tuple[Net, Any, dict[str, Any]]:
     """The network, the index of the pictures, which is made or completed first, and what a record says of both."""
-    from engine import dataset
-    from engine import index as indexes
+    from engine.data import indexing as indexes
+    from engine.data import sets
 
-    network, data, step = Net(available.find(net), output=output), dataset.find(given), None
+    network, data, step = Net(available.find(net), output=output), sets.find(given), None
     chosen = [name.strip() for name in layers.split(",") if name.strip()]
     for step in command.shown(indexes.index_steps(network, data, layers=chosen), "index"):  # noqa: B007
         pass
@@ -1098,8 +1098,8 @@ def robustness(
     Writes curve.csv (a row per network, attack and epsilon, with the 95 % interval), numbers.npz and result.json. A run
     that is stopped early leaves the curves that there are by then.
     """
-    from engine import dataset
     from engine import robustness as robust
+    from engine.data import sets
 
     networks = [Net(available.find(net), output=output)]
     networks += [Net(available.find(name.strip())) for name in beside.split(",") if name.strip()]
@@ -1109,7 +1109,7 @@ def robustness(
         sizes = usual if epsilons is None else [float(each) / unit for each in epsilons.split(",")]
     except ValueError as error:
         raise click.UsageError(f"--epsilons are numbers with commas between, not {epsilons!r}.") from error
-    data = dataset.find(given)
+    data = sets.find(given)
     knobs = {"pictures": pictures, "methods": [each.strip() for each in attacks.split(",") if each.strip()]}
     knobs |= {"norm": norm, "epsilons": list(sizes), "steps": steps, "seed": seed}
     table, stopped = command.to_end(robust.curves_steps(networks, data, **knobs), "robustness")
@@ -1174,11 +1174,11 @@ def patch(
     rates.csv, numbers.npz and result.json. A run that is stopped early leaves the patch that there is by then.
     """
     from engine import adversarial_patch as patches
-    from engine import dataset
     from engine import image as images
+    from engine.data import sets
     from engine.pictures.film import Film
 
-    network, data, shot = Net(available.find(net), output=output), dataset.find(given), Film() if film else None
+    network, data, shot = Net(available.find(net), output=output), sets.find(given), Film() if film else None
     k = network.class_index(class_)
     train, test = patches.parted(data, network, k, pictures=pictures, held=held, seed=seed)
     steps = patches.adversarial_patch_steps(network, train, k, seed=seed, **knobs)
@@ -1249,10 +1249,11 @@ def one_pixel_rate(net: str, output: str | None, given: str, pictures: int, out:
     Pictures that it has wrong from the start are not counted. Writes pictures.csv (a row per picture) and result.json
     (the rate with its 95 % interval). A run that is stopped early leaves the pictures that were done by then.
     """
-    from engine import dataset, one_pixel
-    from engine.examples import examples
+    from engine import one_pixel
+    from engine.data import sets
+    from engine.data.examples import examples
 
-    network, data, step, stopped = Net(available.find(net), output=output), dataset.find(given), None, {}
+    network, data, step, stopped = Net(available.find(net), output=output), sets.find(given), None, {}
     drawn = examples(data, network, pictures, seed=knobs["seed"])
     try:
         steps = one_pixel.success_steps(network, drawn.pixels, drawn.classes, **knobs)

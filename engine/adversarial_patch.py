@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from engine.adversarial import eight_bit, log_probability
-from engine.dataset import Dataset
-from engine.examples import examples
+from engine.data.dataset import Dataset
+from engine.data.examples import examples
 from engine.net import Net, softmax
 from engine.statistics import share_interval
 from engine.step import Step, last

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from engine import dataset
+from engine.data import dataset
 from engine.neighbours import distances, nearest_each
 from engine.statistics import share_interval
 
 if TYPE_CHECKING:
-    from engine.index import Index
+    from engine.data.index import Index
     from engine.net import Net
 
 ORDERS = ("as they are", "mixed up side by side", "accuracy")
@@ -76,8 +76,8 @@ def coded(
     """One numbering for a set's labels and a network's classes.
 
     labels: (N,) places in `names`, -1 where there is none. predictions: (N,) places in net_labels. same: (len(names),)
-    which of the network's classes each label is, or -1, as engine.dataset.classes finds it. Where that is none for all,
-    and there are as many of both, they are taken in their order.
+    which of the network's classes each label is, or -1, as engine.data.dataset.classes finds it. Where that is none for
+    all, and there are as many of both, they are taken in their order.
     """
     labels, predictions, same = (np.asarray(each, np.int64) for each in (labels, predictions, same))
     by_place = bool(len(names) and (same < 0).all() and len(names) == len(net_labels))

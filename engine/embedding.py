@@ -24,7 +24,7 @@ from engine.net import cores
 from engine.step import Step, last
 
 if TYPE_CHECKING:
-    from engine.index import Index
+    from engine.data.index import Index
     from engine.net import Net
 
 MEASURES = ("cosine", "L2")

@@ -23,8 +23,8 @@ from engine.statistics import share_interval
 from engine.step import Step, last
 
 if TYPE_CHECKING:
-    from engine.dataset import Dataset
-    from engine.examples import Examples
+    from engine.data.dataset import Dataset
+    from engine.data.examples import Examples
 
 SHARE = 0.5  # of the difference of two candidates that is added to a third: the paper's F
 SPREAD = 0.25  # of the first colours around the middle; the paper's are N(128, 127)

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from engine.adversarial import NORMS, as_saved, attack, eight_bit
-from engine.examples import examples
+from engine.data.examples import examples
 from engine.net import Net
 from engine.statistics import share_interval
 from engine.step import Step, last
 
 if TYPE_CHECKING:
-    from engine.dataset import Dataset
+    from engine.data.dataset import Dataset
 
 METHODS = ("PGD", "FGSM", "noise")  # the last one is drawn by lot and asks the network nothing: what to compare with
 EPSILONS = tuple(k / 255 for k in (0, 1, 2, 4, 8, 16))
@@ -156,11 +156,10 @@ def curves(
     """The curves of several attacks on one network or several, on pictures of a data set that are drawn by lot.
 
     pictures: how many, at most; the same ones for networks whose classes have the same names. methods: of METHODS.
-    norm, epsilons, steps: as in `robustness`. seed: of all that is drawn by lot.
-    Returns a row per network, attack and epsilon, in this order: net, attack, norm, then as in `robustness`, and known:
-    how the classes of the pictures are known (engine.examples.Examples.by). Where that is "prediction", "right" means
-    that the network's answer is still the one that it gave to the picture as it was.
-    Raises NoGradient, BadDataset, ValueError.
+    norm, epsilons, steps: as in `robustness`. seed: of all that is drawn by lot. Returns a row per network, attack and
+    epsilon, in this order: net, attack, norm, then as in `robustness`, and known: how the classes of the pictures are
+    known (engine.data.examples.Examples.by). Where that is "prediction", "right" means that the network's answer is
+    still the one that it gave to the picture as it was. Raises NoGradient, BadDataset, ValueError.
     """
     knobs = dict(locals())
     return last(curves_steps(**knobs))

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from engine import dataset
+from engine.data import sets
+from engine.data.index import Index
+from engine.data.indexing import ready_steps
 from engine.image import resize
-from engine.index import Index, ready_steps
 from engine.net import Layer, Net, UnknownLayer
 from engine.step import last
 
@@ -49,12 +50,12 @@ def top_patches(
 ) -> Patches:
     """The patches of a set of pictures that excite a channel most, at most one of each picture.
 
-    data: a name, a folder or a Parquet file, as `engine.dataset.find` takes it; pictures that are not indexed are
+    data: a name, a folder or a Parquet file, as `engine.data.sets.find` takes it; pictures that are not indexed are
     indexed first. channel: the first. channels: how many, from that one on. count: patches of each. side: pixels that
     the longer side of larger patches is scaled down to, 0 for none.
     Returns Patches; the values are activations. Raises BadDataset, BadIndex, UnknownLayer, NotAPicture.
     """
-    index = last(ready_steps(net, dataset.find(data), [layer]))
+    index = last(ready_steps(net, sets.find(data), [layer]))
     return cut_out(net, index, layer, channel=channel, channels=channels, count=count, side=side)
 
 

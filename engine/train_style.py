@@ -27,9 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from engine import dataset
 from engine import image as pictures
 from engine.checkpoint import BadTraining, keep, restore
+from engine.data import dataset, sets
 from engine.gram import gram
 from engine.net import Net
 from engine.nets.export import ExportFailed
@@ -209,7 +209,7 @@ def encoded(source: Path) -> list[bytes]:
     They are drawn in any order, again and again, so all are held in memory. Raises BadTraining where there is none.
     """
     try:
-        data = dataset.find(source)
+        data = sets.find(source)
     except dataset.BadDataset as error:
         raise BadTraining(str(error)) from error
     return [data.encoded(index) for index in range(len(data))]

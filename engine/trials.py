@@ -15,7 +15,8 @@ import pandas as pd
 
 from engine import image as pictures
 from engine.boxes import inside, largest_part, overlap, points_at
-from engine.dataset import MASK, is_picture
+from engine.data.dataset import MASK
+from engine.data.reading import is_picture
 from engine.evidence import evidence, way
 from engine.faithfulness import judge
 from engine.net import Net

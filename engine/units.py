@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from engine import dataset
+from engine.data import sets
+from engine.data.index import Index
+from engine.data.indexing import ready_steps
 from engine.filters import filters
-from engine.index import Index, ready_steps
 from engine.net import Net, UnknownLayer
 from engine.step import last
 
@@ -69,12 +70,12 @@ def units(
 ) -> Units:
     """Each channel of a layer: how often it fires, for which class, and which other one is like it.
 
-    data: a name, a folder or a Parquet file, as `engine.dataset.find` takes it; pictures that are not indexed are
+    data: a name, a folder or a Parquet file, as `engine.data.sets.find` takes it; pictures that are not indexed are
     indexed first. rare: share of pictures up to which a unit that fires is rare. always: share of positions from which
     it is always on. alike: cosine or correlation from which two are twins. by: one of BYS, which of the two.
     Returns Units; values are activations, shares 0 to 1. Raises BadDataset, BadIndex, UnknownLayer, ValueError.
     """
-    index = last(ready_steps(net, dataset.find(data), [layer]))
+    index = last(ready_steps(net, sets.find(data), [layer]))
     return units_of(net, index, layer, rare=rare, always=always, alike=alike, by=by)
 
 

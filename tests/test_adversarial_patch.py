@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from engine import adversarial_patch as patches
-from engine import dataset, image
+from engine import image
 from engine.__main__ import main
 from engine.adversarial import eight_bit
 from engine.adversarial_patch import (
@@ -32,7 +32,8 @@ from engine.adversarial_patch import (
     shuffled,
     with_patch,
 )
-from engine.examples import examples
+from engine.data import sets
+from engine.data.examples import examples
 from engine.net import Net, softmax
 from engine.pictures import samples
 from engine.statistics import share_interval
@@ -151,7 +152,7 @@ def test_it_makes_the_class_likelier_where_it_was_not_trained():
 
 def test_on_digits_it_works_on_most_that_it_has_not_seen_and_its_pixels_do_not():
     net = Net("exported_models/digits.onnx")
-    train, held = parted(dataset.find("digits"), net, 9, pictures=64, held=100)
+    train, held = parted(sets.find("digits"), net, 9, pictures=64, held=100)
     patch = adversarial_patch(net, train, 9, steps=50, share=(0.5, 0.7)).picture
     with_it, mixed, without = rates(net, held, patch, 9, share=(0.5, 0.7)).table().share
     assert with_it > 0.6
@@ -185,7 +186,7 @@ def test_what_cannot_be_trained_is_said(tiny, picture):
 
 
 def test_no_picture_is_in_both_and_none_is_of_the_class():
-    net, data = Net("exported_models/digits.onnx"), dataset.find("digits")
+    net, data = Net("exported_models/digits.onnx"), sets.find("digits")
     train, held = parted(data, net, 4, pictures=30, held=20, seed=5)
     all_ = examples(data, net, 50, seed=5)
     others = all_.classes != 4
@@ -196,7 +197,7 @@ def test_no_picture_is_in_both_and_none_is_of_the_class():
 
 def test_of_a_small_set_a_third_is_held_out():
     net = Net("exported_models/honest.onnx")
-    data = dataset.find("planted")
+    data = sets.find("planted")
     train, held = parted(data, net, 0, pictures=1000, held=1000)
     assert len(train) + len(held) == (examples(data, net, 1000).classes != 0).sum()
     assert len(held) == pytest.approx(len(train) / 2, rel=0.2)
@@ -207,8 +208,8 @@ def test_a_set_of_nothing_but_the_class_is_refused(tiny, tmp_path):
     for k in range(3):
         (tmp_path / "church" / f"{k}.png").write_bytes(image.to_png(small.picture(seed=k)))
     with pytest.raises(ValueError, match="not church already"):
-        parted(dataset.find(tmp_path), tiny, 1)
-    train, held = parted(dataset.find(tmp_path), tiny, 2)
+        parted(sets.find(tmp_path), tiny, 1)
+    train, held = parted(sets.find(tmp_path), tiny, 2)
     assert (len(train), len(held)) == (2, 1)
 
 
@@ -260,7 +261,7 @@ def test_the_command_writes_the_engines_patch_and_rates(tmp_path):
     done = called(tmp_path, "--film")
     assert done.exit_code == 0, done.output
     net = Net("exported_models/digits.onnx")
-    train, held = parted(dataset.find("digits"), net, 9, pictures=20, held=12, seed=4)
+    train, held = parted(sets.find("digits"), net, 9, pictures=20, held=12, seed=4)
     how = {"share": (0.4, 0.6), "turn": 10.0}
     climb = adversarial_patch(net, train, 9, steps=3, seed=4, **how)
     found = rates(net, held, climb.picture, 9, seed=5, **how)

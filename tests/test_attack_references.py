@@ -19,9 +19,9 @@ from torch import nn
 torchattacks = pytest.importorskip("torchattacks", reason="torchattacks is not installed; it is for comparisons only.")
 foolbox = pytest.importorskip("foolbox", reason="foolbox is not installed; it is for comparisons only.")
 
-from engine import dataset  # noqa: E402
 from engine.adversarial import attack, distances, eight_bit  # noqa: E402
-from engine.examples import Examples, examples  # noqa: E402
+from engine.data import sets  # noqa: E402
+from engine.data.examples import Examples, examples  # noqa: E402
 from engine.net import Net  # noqa: E402
 from engine.step import last  # noqa: E402
 
@@ -35,7 +35,7 @@ OVERSHOOT = 0.02  # of DeepFool, beyond the border
 def pictures_of(name: str, data: str) -> tuple[Net, Examples]:
     """A network that ships, and pictures that it has all right."""
     net = Net(f"exported_models/{name}.onnx")
-    found = examples(dataset.find(data), net, COUNT)
+    found = examples(sets.find(data), net, COUNT)
     assert (net.scores(net.batch(*found.pixels)).argmax(1) == found.classes).all()
     return net, found
 

@@ -20,8 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from engine import dataset, image
-from engine.dataset import BadDataset, classes, find
+from engine import image
+from engine.data import embedded, fetched, sets
+from engine.data.dataset import BadDataset, classes
+from engine.data.sets import find
 from engine.image import NotAPicture
 from engine.nets import download, zoo
 from engine.pictures import truth
@@ -56,7 +58,7 @@ def write(path: Path, content: bytes) -> Path:
 # What comes with the app ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", dataset.EMBEDDED)
+@pytest.mark.parametrize("name", embedded.EMBEDDED)
 def test_what_comes_with_the_app_can_be_read(name):
     data = find(name)
     assert data.name == name
@@ -337,8 +339,8 @@ def test_labels_find_their_classes():
     ],
 )
 def test_each_network_gets_what_suits_it(labels, channels, expected):
-    assert dataset.suits(labels, channels) == expected
-    assert expected in dataset.EMBEDDED
+    assert embedded.suits(labels, channels) == expected
+    assert expected in embedded.EMBEDDED
 
 
 # The cache, Hugging Face, downloads -----------------------------------------------------------------------------------
@@ -348,7 +350,7 @@ def test_what_lies_in_the_cache_is_at_hand(cache):
     parquet(cache / "datasets" / "birds.parquet", {"image": [png(1)]})
     write(cache / "datasets" / "pets" / "cat" / "a.png", png(1))
     write(cache / "datasets" / "digits" / "a.png", png(1))
-    assert list(dataset.at_hand()) == [*dataset.EMBEDDED, "birds", "pets"]
+    assert list(sets.at_hand()) == [*embedded.EMBEDDED, "birds", "pets"]
     assert find("pets").names == ("cat",)
     assert len(find("birds")) == 1
     assert len(find("digits")) == 1797, "what comes with the app cannot be replaced"
@@ -399,7 +401,7 @@ def published(monkeypatch, name: str, contents: dict[str, bytes]) -> list[str]:
     asked = []
 
     def handed_over(url, path, *, md5):
-        assert dict(dataset.FETCHED[name].files)[url] == md5
+        assert dict(fetched.FETCHED[name].files)[url] == md5
         asked.append(url)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = contents[path.name]
@@ -417,13 +419,13 @@ def test_mnist_is_fetched_once(cache, monkeypatch):
         contents[f"{part}-images-idx3-ubyte.gz"] = gzip.compress(idx(np.zeros((count, 28, 28))))
         contents[f"{part}-labels-idx1-ubyte.gz"] = gzip.compress(idx(np.arange(count)))
     asked = published(monkeypatch, "mnist", contents)
-    steps = list(dataset.fetch("mnist"))
+    steps = list(fetched.fetch("mnist"))
     assert len(asked) == 4
     assert len({step.total for step in steps}) == 1
     assert all(a.index <= b.index for a, b in itertools.pairwise(steps))
     assert len(steps[-1].result) == 8
     assert len(find("mnist")) == 8
-    assert len(last(dataset.fetch("mnist"))) == 8
+    assert len(last(fetched.fetch("mnist"))) == 8
     assert len(asked) == 4
 
 
@@ -447,7 +449,7 @@ def test_cifar10_becomes_a_table(cache, monkeypatch):
             bytes([label]) + row.tobytes() for label, row in zip((k % 2, 1), planes[part], strict=True)
         )
     published(monkeypatch, "cifar10", {"cifar-10-binary.tar.gz": archive(files)})
-    data = last(dataset.fetch("cifar10"))
+    data = last(fetched.fetch("cifar10"))
     assert len(data) == 12
     assert data.names == ("plane", "frog")
     assert data.labels.tolist() == [0, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1]
@@ -463,7 +465,7 @@ def test_imagenette_becomes_a_table(cache, monkeypatch):
         "imagenette2-160/noisy.csv": b"words",
     }
     published(monkeypatch, "imagenette", {"imagenette2-160.tgz": archive(files)})
-    data = last(dataset.fetch("imagenette"))
+    data = last(fetched.fetch("imagenette"))
     assert [data.names[data.label(k)] for k in range(2)] == ["golf ball", "tench"]
     assert [grey(data.encoded(k)) for k in range(2)] == [1, 2]
 
@@ -472,13 +474,13 @@ def test_the_published_sets_are_torchvisions():
     from torchvision import datasets
 
     mnist = {(datasets.MNIST.mirrors[0] + name, md5) for name, md5 in datasets.MNIST.resources}
-    assert set(dataset.FETCHED["mnist"].files) == mnist
-    ((url, md5),) = dataset.FETCHED["cifar10"].files
+    assert set(fetched.FETCHED["mnist"].files) == mnist
+    ((url, md5),) = fetched.FETCHED["cifar10"].files
     assert url == datasets.CIFAR10.url.replace("python", "binary")  # theirs is pickled
     assert md5 == "c32a1d4ab5d03f1284b67883e8d87530"  # as the authors' page states it
-    assert dataset.FETCHED["imagenette"].files == (datasets.Imagenette._ARCHIVES["160px"],)
+    assert fetched.FETCHED["imagenette"].files == (datasets.Imagenette._ARCHIVES["160px"],)
     theirs = {number: names[0] for number, names in datasets.Imagenette._WNID_TO_CLASS.items()}
-    assert theirs == dataset.IMAGENETTE
+    assert theirs == fetched.IMAGENETTE
 
 
 # Real data ------------------------------------------------------------------------------------------------------------

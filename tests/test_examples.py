@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine import dataset
 from engine import image as pictures
-from engine.dataset import BadDataset, Dataset
-from engine.examples import examples
+from engine.data import sets
+from engine.data.dataset import BadDataset, Dataset
+from engine.data.examples import examples
 from engine.image import NotAPicture
 from engine.net import Net
 
@@ -33,7 +33,7 @@ def three(net: Net, names=("no class of it", "1"), labels=(0, 1, 1), broken=()) 
 
 
 def test_they_are_drawn_by_lot_and_none_twice(digits):
-    data = dataset.find("digits")
+    data = sets.find("digits")
     found, again, other = (examples(data, digits, 50, seed=seed) for seed in (0, 0, 1))
     assert found.by == "name"
     assert len(set(found.rows)) == 50 == len(found)

@@ -20,12 +20,15 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from engine import dataset, image
-from engine import index as indexes
+from engine import image
 from engine.__main__ import main
-from engine.dataset import Dataset, find
+from engine.data import dataset, embedded, fetched, indexing
+from engine.data import index as indexes
+from engine.data.dataset import Dataset
+from engine.data.index import BadIndex, Index, IndexBusy, open_index
+from engine.data.indexing import index_steps
+from engine.data.sets import find
 from engine.image import NotAPicture
-from engine.index import BadIndex, Index, IndexBusy, index_steps, open_index
 from engine.net import Net, UnknownLayer, cores, softmax
 from engine.nets import available
 from engine.step import Step, last
@@ -151,8 +154,8 @@ def test_what_is_asked_in_parts_is_what_there_is(tiny, whole, monkeypatch):
 def test_values_are_reduced_in_parts(monkeypatch):
     values = np.random.default_rng(0).normal(size=(3, 5, 4, 6)).astype(np.float32)
     for cached in (1, 24, 100, 1 << 18):
-        monkeypatch.setattr(indexes, "CACHED", cached)
-        found = indexes._reduced(values, (5, 4, 6))
+        monkeypatch.setattr(indexing, "CACHED", cached)
+        found = indexing._reduced(values, (5, 4, 6))
         flat = values.reshape(3, 5, 24)
         np.testing.assert_allclose(found["mean"], flat.mean(2), rtol=1e-5, atol=1e-6)
         assert (found["max"] == flat.max(2)).all()
@@ -180,7 +183,7 @@ def test_pictures_of_the_index(tiny, whole):
 @pytest.mark.parametrize("size", [(200, 100), (64, 64), (33, 20), (9, 9), (300, 2)])
 def test_thumbnails_are_small(size, channels):
     pixels = np.full((*size, channels), 0.5, np.float32)
-    found = image.load(indexes.thumbnail(pixels))
+    found = image.load(indexing.thumbnail(pixels))
     assert max(found.shape[:2]) == min(max(size), 64)
     assert found.shape[1] == max(round(size[1] * min(64 / max(size), 1)), 1)
     np.testing.assert_allclose(found, 0.5, atol=0.01)
@@ -275,7 +278,7 @@ import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[1:3]
 from test_index import LAYERS, set_of
-from engine.index import index_steps
+from engine.data.indexing import index_steps
 from engine.net import Net
 net = Net(sys.argv[3])
 print("ready", flush=True)
@@ -428,7 +431,7 @@ def test_the_disk_is_full_on_the_way(tiny, whole, tmp_path, monkeypatch):
         def refuse(*_):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        patch.setattr(indexes, "_added", refuse)
+        patch.setattr(indexing, "_added", refuse)
         with pytest.raises(BadIndex, match="the disk is full"):
             last(steps)
     assert same(made(tiny, data, tmp_path), whole)
@@ -536,7 +539,7 @@ def test_the_command(tiny, tmp_path, cache):
     assert open_index(tiny, find(tmp_path / "set")).layers == ("relu1", "logits")
     listed = CliRunner().invoke(main, ["index", "--list"])
     assert listed.exit_code == 0
-    assert all(name in listed.stdout for name in (*dataset.EMBEDDED, *dataset.FETCHED))
+    assert all(name in listed.stdout for name in (*embedded.EMBEDDED, *fetched.FETCHED))
     wrong = CliRunner().invoke(main, [*arguments, "--layers", "novelty"])
     assert wrong.exit_code == 2
     assert "novelty" in wrong.stderr
@@ -560,7 +563,7 @@ def test_memory_does_not_grow_with_the_pictures(tiny, tmp_path):
         assert isinstance(step, Step)
         with lock:
             on_the_way.difference_update(range(step.index))
-    assert most <= 4 * (min(cores(), indexes.AT_ONCE) + indexes.AHEAD + 1)
+    assert most <= 4 * (min(cores(), indexing.AT_ONCE) + indexing.AHEAD + 1)
 
 
 # Real data ------------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from engine import dataset
-from engine.index import index_steps
+from engine.data import dataset, sets
+from engine.data.indexing import index_steps
 from engine.net import Net
 from engine.nets import available
 from engine.step import last
@@ -105,7 +105,7 @@ def test_others_are_indexed_when_a_button_is_pressed(cache, folder):
 
 
 def net_and(given: object) -> tuple[Net, dataset.Dataset]:
-    return Net(available.find("digits")), dataset.find(given)
+    return Net(available.find("digits")), sets.find(given)
 
 
 def begun(given: object, steps: int) -> None:
@@ -149,7 +149,7 @@ def test_another_network_of_the_name_is_not_looked_at(cache, folder):
     (cache / "networks").mkdir(parents=True)
     model = small.tiny(about=small.ABOUT)
     (cache / "networks" / "mine.onnx").write_bytes(model.SerializeToString())
-    last(index_steps(Net(cache / "networks" / "mine.onnx"), dataset.find(folder)))
+    last(index_steps(Net(cache / "networks" / "mine.onnx"), sets.find(folder)))
     model.graph.initializer[0].raw_data = bytes(len(model.graph.initializer[0].raw_data))
     (cache / "networks" / "mine.onnx").write_bytes(model.SerializeToString())
     at = opened(net="mine", data="folder or file", path=folder)

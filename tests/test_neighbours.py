@@ -269,15 +269,15 @@ def test_lances_index_finds_nearly_all_and_its_recall_says_how_many(tmp_path, me
 @pytest.fixture(scope="module")
 def indexed(tmp_path_factory):
     """(index, net) of scikit-learn's digits."""
-    from engine import dataset
-    from engine.index import index
+    from engine.data import sets
+    from engine.data.indexing import index
     from engine.net import Net
     from engine.nets import available
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONVOSCOPE_HOME", str(tmp_path_factory.mktemp("home")))
         net = Net(available.find("digits"))
-        yield index(net, dataset.find("digits")), net
+        yield index(net, sets.find("digits")), net
 
 
 def test_neighbours_of_a_picture_of_the_set_are_others(indexed):

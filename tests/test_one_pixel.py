@@ -15,10 +15,11 @@ import pytest
 from click.testing import CliRunner
 from test_incremental import made
 
-from engine import dataset, incremental
+from engine import incremental
 from engine.__main__ import main as engine
 from engine.adversarial import eight_bit
-from engine.examples import examples
+from engine.data import sets
+from engine.data.examples import examples
 from engine.image import load, to_png
 from engine.net import Net, softmax
 from engine.one_pixel import named, one_pixel, one_pixel_steps, painted, rate, success, success_steps
@@ -229,7 +230,7 @@ def test_the_command_writes_the_pictures_and_says_the_rate(tmp_path):
     assert outcome.exit_code == 0, outcome.output
     from engine.nets import available as known
 
-    net, data = Net(known.find("digits")), dataset.find("digits")
+    net, data = Net(known.find("digits")), sets.find("digits")
     drawn = examples(data, net, 4, seed=1)
     table = success(net, drawn.pixels, drawn.classes, count=3, population=8, steps=2, seed=1)
     written = named(table, net, data, drawn)

@@ -10,14 +10,15 @@ import pytest
 from click.testing import CliRunner
 from test_pages import charts, chosen, code, fine, home, opened, run, scene, tables  # noqa: F401
 
-from engine import confusion, dataset
+from engine import confusion
 from engine.__main__ import main as engine
-from engine.index import open_index
+from engine.data import sets
+from engine.data.index import open_index
 from ui.charts import grids
 
 
 def engines(at, name: str):
-    index, net = open_index(scene(at).net, dataset.find(name)), scene(at).net
+    index, net = open_index(scene(at).net, sets.find(name)), scene(at).net
     return index, confusion.coded_index(index, net)
 
 

@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 from test_pages import charts, fine, home, opened, run, scene  # noqa: F401
 
-from engine import dataset, embedding
-from engine import index as indexes
-from engine.index import Index
+from engine import embedding
+from engine.data import indexing as indexes
+from engine.data import sets
+from engine.data.index import Index
 from ui import atlas, foot
 
 QUICK = {"net": "digits", "by": "PCA"}
@@ -42,7 +43,7 @@ def seen(monkeypatch) -> SimpleNamespace:
 
 
 def digits(at) -> Index:
-    return indexes.index(scene(at).net, dataset.find("digits"))
+    return indexes.index(scene(at).net, sets.find("digits"))
 
 
 def test_what_is_drawn_and_taken_home_is_the_engines(seen):

@@ -9,15 +9,16 @@ import pytest
 from click.testing import CliRunner
 from test_pages import charts, chosen, code, fine, home, opened, run, scene, tables  # noqa: F401
 
-from engine import dataset, neighbours
+from engine import neighbours
 from engine.__main__ import main as engine
-from engine.index import open_index
+from engine.data import sets
+from engine.data.index import open_index
 from ui.charts import grids, marks
 
 
 def indexed(at):
     net = scene(at).net
-    return open_index(net, dataset.find("digits")), net
+    return open_index(net, sets.find("digits")), net
 
 
 def shown(at) -> list[list[int]]:

@@ -25,10 +25,11 @@ from test_pages import (  # noqa: F401
     uploaded,
 )
 
-from engine import dataset, image
+from engine import image
 from engine.__main__ import main as engine
 from engine.adversarial import eight_bit
-from engine.examples import examples
+from engine.data import sets
+from engine.data.examples import examples
 from engine.net import softmax
 from engine.one_pixel import named, one_pixel, rate, success
 from ui.jobs import line
@@ -154,7 +155,7 @@ def test_a_single_pixel_can_be_enough(home, given):  # noqa: F811
 def test_how_often_is_the_engines_and_the_commands(given, tmp_path):
     at = opened("one_pixel", **LINK, changed=4, seed=2)
     assert fine(at)
-    net, data = scene(at).net, dataset.find("digits")
+    net, data = scene(at).net, sets.find("digits")
     drawn = examples(data, net, 3, seed=2)
     table = success(net, drawn.pixels, drawn.classes, count=4, seed=2, **KNOBS)
     found = rate(table)

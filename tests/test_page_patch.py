@@ -31,9 +31,10 @@ from test_pages import (  # noqa: F401  (home is a fixture)
     uploaded,
 )
 
-from engine import dataset, image
+from engine import image
 from engine.__main__ import main as engine
 from engine.adversarial_patch import adversarial_patch, cut_out, parted, printable, rates, with_patch
+from engine.data import sets
 from engine.lookalikes import lookalikes
 from engine.net import softmax
 from engine.survival import survival
@@ -47,7 +48,7 @@ HOW = {"steps": 4, "share": (0.4, 0.6), "turn": 22.5, "seed": 5}
 def expected(at: AppTest):
     """The engine's (climb, rates) of LINK."""
     net = scene(at).net
-    train, test = parted(dataset.find("digits"), net, 8, pictures=12, held=9, seed=5)
+    train, test = parted(sets.find("digits"), net, 8, pictures=12, held=9, seed=5)
     climb = adversarial_patch(net, train, 8, **HOW)
     return climb, rates(net, test, climb.picture, 8, share=(0.4, 0.6), seed=6)
 
@@ -194,7 +195,7 @@ def test_a_class_that_the_picture_has_already_is_said():
 # Bad input ------------------------------------------------------------------------------------------------------------
 
 
-def sets(at: AppTest, path) -> AppTest:
+def with_data(at: AppTest, path) -> AppTest:
     at.selectbox(key="data").set_value("folder or file")
     run(at)
     at.text_input(key="path").set_value(str(path))
@@ -216,11 +217,11 @@ def test_pictures_that_are_of_no_use_get_one_sentence(tmp_path):
     one.mkdir(parents=True)
     (one / "a.png").write_bytes(image.to_png(PHOTO))
     at = opened("patch", **LINK)
-    assert "no picture in the folder empty" in said(sets(at, tmp_path / "empty"))
-    assert "could be read" in said(sets(at, tmp_path / "broken"))
-    assert "too few pictures" in said(sets(at, tmp_path / "one"))
-    assert "no pictures called" in said(sets(at, tmp_path / "nowhere"))
-    assert fine(sets(at, ""))
+    assert "no picture in the folder empty" in said(with_data(at, tmp_path / "empty"))
+    assert "could be read" in said(with_data(at, tmp_path / "broken"))
+    assert "too few pictures" in said(with_data(at, tmp_path / "one"))
+    assert "no pictures called" in said(with_data(at, tmp_path / "nowhere"))
+    assert fine(with_data(at, ""))
     assert any("Type in" in each.value for each in at.info)
 
 
@@ -228,10 +229,10 @@ def test_a_set_of_ones_own(tmp_path, given):
     for k in range(6):
         (tmp_path / str(k % 2)).mkdir(exist_ok=True)
         (tmp_path / str(k % 2) / f"{k}.png").write_bytes(image.to_png(small.picture((20, 24), seed=k)))
-    at = sets(opened("patch", **LINK), tmp_path)
+    at = with_data(opened("patch", **LINK), tmp_path)
     assert fine(at)
     net = scene(at).net
-    train, _ = parted(dataset.find(tmp_path), net, 8, pictures=12, held=9, seed=5)
+    train, _ = parted(sets.find(tmp_path), net, 8, pictures=12, held=9, seed=5)
     assert len(train) == 4
     with np.load(io.BytesIO(given["patch.npz"])) as arrays:
         np.testing.assert_allclose(arrays["pixels"], adversarial_patch(net, train, 8, **HOW).pixels, atol=1e-5)

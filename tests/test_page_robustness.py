@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from test_pages import charts, check, chosen, fine, home, opened, run, scene, shown, tables  # noqa: F401
 
-from engine import dataset
 from engine import robustness as robust
+from engine.data import sets
 from engine.net import Net
 from engine.nets import available
 from engine.pictures import samples
@@ -31,7 +31,7 @@ def pair() -> list[Net]:
 
 @pytest.fixture(scope="module")
 def of_pair(pair) -> pd.DataFrame:
-    return curves(pair, dataset.find("planted"), **KNOBS)
+    return curves(pair, sets.find("planted"), **KNOBS)
 
 
 def csv(given: dict[str, bytes]) -> pd.DataFrame:
@@ -90,7 +90,7 @@ def test_what_is_chosen_is_what_is_measured(pair, given, link, knobs):
     assert fine(at)
     if knobs is not None:
         pd.testing.assert_frame_equal(
-            csv(given), curves(pair, dataset.find("planted"), **KNOBS | knobs), check_dtype=False
+            csv(given), curves(pair, sets.find("planted"), **KNOBS | knobs), check_dtype=False
         )
         assert at.dataframe[0].value["Epsilon"].tolist() == ["0", "0.0625", "0.125", "0.25", "0.5", "0.75", "1"]
         assert "at a length of 0.5, PGD leaves" in words(at)

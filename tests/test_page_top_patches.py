@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from test_pages import charts, chosen, fine, home, opened, run, scene, tables  # noqa: F401
 
-from engine import dataset, image
-from engine.index import open_index
+from engine import image
+from engine.data import sets
+from engine.data.index import open_index
 from engine.top_patches import cut_out
 
 
@@ -21,7 +22,7 @@ def found(home):  # noqa: F811
     """The engine's own numbers, from the index that the page made."""
     at = opened("top_patches", net="digits", steps=2)
     net = scene(at).net
-    return net, open_index(net, dataset.find("digits"))
+    return net, open_index(net, sets.find("digits"))
 
 
 def test_a_units_patches_are_the_engines(found):

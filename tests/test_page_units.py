@@ -10,7 +10,7 @@ import pytest
 from test_pages import charts, fine, home, opened, tables  # noqa: F401
 from test_units import folder, planted_net  # noqa: F401
 
-from engine import dataset, index
+from engine.data import indexing, sets
 from engine.units import units
 
 
@@ -18,7 +18,7 @@ from engine.units import units
 def planted(home, folder):  # noqa: F811
     """A network of the user's with planted units, and an index of the planted pictures: what a link asks for."""
     net = planted_net(home / "networks" / "planted_units.onnx")
-    index.index(net, dataset.find(folder), layers=("relu", "logits"))
+    indexing.index(net, sets.find(folder), layers=("relu", "logits"))
     return {"net": "planted_units", "data": "folder or file", "path": folder, "layer": "relu"}
 
 

@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 from test_adversarial import digits, some  # noqa: F401
 
-from engine import command, dataset
+from engine import command
 from engine import robustness as robust
 from engine.__main__ import main
 from engine.adversarial import NORMS, attack, distances, eight_bit
-from engine.examples import examples
+from engine.data import sets
+from engine.data.examples import examples
 from engine.net import Net
 from engine.robustness import METHODS, curve, curves, curves_steps, noise, robustness, robustness_steps, sizes
 from engine.step import Step, last
@@ -196,7 +197,7 @@ def pair() -> list[Net]:
 
 @pytest.fixture(scope="module")
 def of_pair(pair) -> pd.DataFrame:
-    return curves(pair, dataset.find("planted"), **QUICK)
+    return curves(pair, sets.find("planted"), **QUICK)
 
 
 def test_curves_are_those_of_each_network_and_attack(pair, of_pair):
@@ -206,7 +207,7 @@ def test_curves_are_those_of_each_network_and_attack(pair, of_pair):
     assert set(of_pair["known"]) == {"name"}
     assert set(of_pair["norm"]) == {"L∞"}
     for net in pair:
-        drawn = examples(dataset.find("planted"), net, 6)
+        drawn = examples(sets.find("planted"), net, 6)
         for method in METHODS:
             alone = robustness(
                 net, drawn.pixels, drawn.classes, method=method, epsilons=QUICK["epsilons"], steps=QUICK["steps"]
@@ -216,32 +217,32 @@ def test_curves_are_those_of_each_network_and_attack(pair, of_pair):
 
 
 def test_the_steps_go_up_to_their_total_and_the_table_grows(pair):
-    steps = list(curves_steps(pair, dataset.find("planted"), methods=["noise", "FGSM"], **QUICK))
+    steps = list(curves_steps(pair, sets.find("planted"), methods=["noise", "FGSM"], **QUICK))
     assert [step.index for step in steps] == list(range(1, 13))
     assert {step.total for step in steps} == {12}
     assert [len(step.result) for step in steps] == list(range(1, 13))
 
 
 def test_a_run_that_was_broken_off_goes_on_where_a_curve_was_complete(pair, of_pair, monkeypatch):
-    steps = curves_steps(pair, dataset.find("planted"), **QUICK)
+    steps = curves_steps(pair, sets.find("planted"), **QUICK)
     *_, step = (next(steps) for _ in range(11))  # in the middle of the fourth curve
     asked = []
     attacked = robust.robustness_steps
     monkeypatch.setattr(
         robust, "robustness_steps", lambda *given, **how: asked.append(how["method"]) or attacked(*given, **how)
     )
-    *_, end = curves_steps(pair, dataset.find("planted"), resume=step.result, **QUICK)
+    *_, end = curves_steps(pair, sets.find("planted"), resume=step.result, **QUICK)
     assert asked == list(METHODS), "the second network's alone"
     pd.testing.assert_frame_equal(end.result, of_pair)
     assert (end.index, end.total) == (18, 18)
     asked.clear()
-    assert last(curves_steps(pair, dataset.find("planted"), resume=end.result, **QUICK)).equals(of_pair)
+    assert last(curves_steps(pair, sets.find("planted"), resume=end.result, **QUICK)).equals(of_pair)
     assert not asked
 
 
 def test_without_labels_it_is_the_share_that_keeps_its_answer(pair):
     """The answer to the picture as it is saved: of two of these, rounding alone changes it."""
-    net, faces = pair[1], dataset.find("faces")
+    net, faces = pair[1], sets.find("faces")
     drawn = examples(faces, net, 100)
     assert drawn.by == "prediction"
     assert (net.scores(net.batch(*eight_bit(drawn.pixels))).argmax(1) != drawn.classes).any()
@@ -252,7 +253,7 @@ def test_without_labels_it_is_the_share_that_keeps_its_answer(pair):
 
 
 def test_what_cannot_be_compared_is_said(tiny):
-    photographs = dataset.find("photographs")
+    photographs = sets.find("photographs")
     for networks, methods in (([tiny, tiny], METHODS), ([], METHODS), ([tiny], [])):
         with pytest.raises(ValueError, match="no network twice"):
             curves(networks, photographs, methods=methods)

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from engine import dataset
 from engine import image as pictures
-from engine.index import index, ready_steps
+from engine.data import sets
+from engine.data.indexing import index, ready_steps
 from engine.model.receptive_field import ReceptiveField
 from engine.net import Layer, UnknownLayer
 from engine.step import last
@@ -71,7 +71,7 @@ FIELDS = {
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_they_are_those_of_a_search_over_everything(tiny, folder, cache, layer):
-    data = dataset.find(folder)
+    data = sets.find(folder)
     made = index(tiny, data, layers=LAYERS)
     for channel in range(made.shape(layer)[0]):
         found = cut_out(tiny, made, layer, channel=channel, count=5)
@@ -89,7 +89,7 @@ def test_they_are_those_of_a_search_over_everything(tiny, folder, cache, layer):
 
 def test_what_stands_beside_a_patch_is_of_its_picture(tiny, folder, cache):
     found = top_patches(tiny, str(folder), "conv2", channel=1, count=20)
-    data = dataset.find(folder)
+    data = sets.find(folder)
     assert len(found.table) == 9, "the broken picture is none"
     for row in found.table.itertuples():
         logits = tiny.scores(tiny.batch(tiny.view(pictures.load(data.encoded(row.id)))[0]))[0]
@@ -115,7 +115,7 @@ def test_large_patches_are_scaled_down_when_asked(tiny, folder, cache):
 
 
 def test_an_index_is_made_once_and_a_layer_may_be_any(tiny, folder, cache):
-    data = dataset.find(folder)
+    data = sets.find(folder)
     first = last(ready_steps(tiny, data, ["conv1"]))
     assert "conv1" in first.layers
     again = list(ready_steps(tiny, data, ["conv1"]))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine import dataset, index
+from engine.data import indexing, sets
 from engine.net import Net, UnknownLayer
 from engine.units import (
     Units,
@@ -119,8 +119,8 @@ def test_planted_twins_by_hand(found):
 
 
 def test_thresholds_decide(net, folder, cache):
-    data = dataset.find(folder)
-    made = index.index(net, data, layers=["relu", "logits"])
+    data = sets.find(folder)
+    made = indexing.index(net, data, layers=["relu", "logits"])
     of = lambda **knobs: units_of(net, made, "relu", **knobs)  # noqa: E731
     assert np.flatnonzero(of(rare=0.01).table.kind == "rare").tolist() == []
     assert np.flatnonzero(of(rare=0.4).table.kind == "rare").tolist() == [4, 6, 7]

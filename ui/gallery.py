@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import streamlit as st
 
-from engine import confusion, dataset, image
+from engine import confusion, image
 from engine.confusion import Coded
+from engine.data import embedded
+from engine.data.index import Index
+from engine.data.indexing import default_layers
 from engine.image import NotAPicture
-from engine.index import Index
 from engine.net import Net
 from ui import controls, lens
 from ui.charts import grids, marks
@@ -96,7 +98,7 @@ def show(
 
 def device(net: Net) -> str:
     """In which line the page's runs wait: those about many pictures must not keep all others waiting."""
-    return net.engine if lens.given(net) in dataset.EMBEDDED else "indexes"
+    return net.engine if lens.given(net) in embedded.EMBEDDED else "indexes"
 
 
 def same_set() -> dict[str, str]:
@@ -109,19 +111,19 @@ def reproduced(
 ) -> tuple[str, str]:
     """For `foot.foot`. imports, lines: of Python, where `net` and `found`, the index, are known; words: of the
     command, its name and what comes after the set."""
-    usual = lens.indexes.default_layers(net)
+    usual = default_layers(net)
     layers = "" if index.layers == usual else f", layers={list(index.layers)!r}"
     output = f", output={net.output!r}" if len(net.outputs) > 1 else ""
     data = lens.given(net)
     code = "\n".join([
-        "from engine import dataset",
+        "from engine.data import sets",
         "from engine.nets import available",
-        "from engine.index import index",
+        "from engine.data.indexing import index",
         "from engine.net import Net",
         *imports,
         "",
         f"net = Net(available.find({net.name!r}){output})",
-        f"found = index(net, dataset.find({data!r}){layers})",
+        f"found = index(net, sets.find({data!r}){layers})",
         *lines,
     ])  # fmt: skip
     command = ["python", "-m", "engine", words[0], "--net", net.name, *(["--output", net.output] if output else [])]

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import streamlit as st
 
-from engine import dataset
-from engine import index as indexes
-from engine.dataset import BadDataset, Dataset
-from engine.index import BadIndex, Index
+from engine.data import embedded, fetched, indexing, sets
+from engine.data import index as indexes
+from engine.data.dataset import BadDataset, Dataset
+from engine.data.index import BadIndex, Index
 from engine.net import Net
 from engine.nets.folder import home, hosted
 from engine.step import Step
@@ -28,7 +28,7 @@ INDEX_HASHES = HASHES | {Index: lambda index: index.key}
 
 @st.cache_resource(max_entries=8, ttl=FRESH, show_spinner="Looking at the pictures …")
 def _found(given: str) -> Dataset:
-    return dataset.find(given)
+    return sets.find(given)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -41,7 +41,7 @@ def _kept(folder: str, key: tuple, stale: str, _index: Index) -> Index:
 def _pace(net: Net) -> float:
     """Seconds that a pass takes per picture, from one small batch; decoding is hardly more."""
     batch = np.zeros((4, net.channels, *net.input_size), np.float32)
-    names = [*indexes.default_layers(net), net.logits]
+    names = [*indexing.default_layers(net), net.logits]
     net.activations(batch, names)
     start = time.perf_counter()
     net.activations(batch, names)
@@ -61,7 +61,7 @@ def index(scene: Scene) -> Index:
         name = _chosen(net)
     st.session_state["lens_data"] = name
     data = _data(name)
-    default = indexes.default_layers(net)
+    default = indexing.default_layers(net)
     with row.popover("Layers", icon=":material/layers:"):
         layers = controls.several("Layers", "indexed", [layer.name for layer in net.layers], default) or list(default)
         layers = [layer.name for layer in net.layers if layer.name in layers]
@@ -70,7 +70,7 @@ def index(scene: Scene) -> Index:
     with st.spinner("Opening the index …", show_time=True):
         found = indexes.open_index(net, data, layers=layers)
     if found is None or found.stale or not found.complete:
-        found = _made(net, data, layers, found, embedded=name in dataset.EMBEDDED)
+        found = _made(net, data, layers, found, embedded=name in embedded.EMBEDDED)
     found = _kept(str(found.folder), found.key, found.stale, found)
     try:
         unread = found.skipped
@@ -99,8 +99,8 @@ def pictures(net: Net) -> Dataset:
 
 
 def given(net: Net) -> str:
-    """The pictures that the pages about data sets are about in this session, as `engine.dataset.find` takes them."""
-    return st.session_state.get("lens_data") or dataset.suits(net.labels, net.channels)
+    """The pictures that the pages about data sets are about in this session, as `engine.data.sets.find` takes them."""
+    return st.session_state.get("lens_data") or embedded.suits(net.labels, net.channels)
 
 
 def existing(net: Net, layer: str) -> Index | None:
@@ -117,9 +117,9 @@ def existing(net: Net, layer: str) -> Index | None:
 
 def _chosen(net: Net) -> str:
     """A name of `dataset.at_hand` or FETCHED, or a path."""
-    here = list(dataset.at_hand())
-    suited = dataset.suits(net.labels, net.channels)
-    more = [name for name in dataset.FETCHED if name not in here]
+    here = list(sets.at_hand())
+    suited = embedded.suits(net.labels, net.channels)
+    more = [name for name in fetched.FETCHED if name not in here]
     options = [SUGGESTED, *here, *more, *([] if hosted() else [PATH])]
     titles = {SUGGESTED: f"{suited} (suggested)"}  # a link holds the others as they are shown
     asked = st.query_params.get("data")
@@ -155,7 +155,7 @@ def _data(name: str) -> Dataset:
     if not name:
         st.info("Type in where the pictures lie: a folder, a Parquet file, or MNIST's idx files.")
         st.stop()
-    if name in dataset.FETCHED and name not in dataset.at_hand():
+    if name in fetched.FETCHED and name not in sets.at_hand():
         _fetch(name)
     try:
         return _found(name)
@@ -166,12 +166,12 @@ def _data(name: str) -> Dataset:
 
 def _fetch(name: str) -> None:
     """A button, and behind it the download with its progress; ends the page's run."""
-    about = dataset.FETCHED[name]
+    about = fetched.FETCHED[name]
     st.markdown(f"**{about.title}**: {about.count:,} pictures, {about.megabytes:.0f} MB. {about.credit}.")
     wanted = st.button("Fetch", icon=":material/download:", key="fetch_data")
     if wanted or st.session_state.get("fetching_data") == name:
         st.session_state["fetching_data"] = name
-        job = line.run("downloads", "fetch_data", (name,), lambda: dataset.fetch(name))
+        job = line.run("downloads", "fetch_data", (name,), lambda: fetched.fetch(name))
         watch.show("downloads", job, lambda step, complete: st.caption(f"Fetching {about.title}"))
         if job.state == "done":
             st.session_state.pop("fetching_data")
@@ -198,8 +198,8 @@ def _made(net: Net, data: Dataset, layers: list[str], found: Index | None, *, em
 
     def steps(_: Index | None = None) -> Iterator[Step]:
         # Of few pictures one wants to see the first ones soon; the numbers do not depend on it.
-        batch = SMALL if len(data) < FEW else indexes.BATCH
-        return indexes.index_steps(net, data, layers=layers, batch=batch)
+        batch = SMALL if len(data) < FEW else indexing.BATCH
+        return indexing.index_steps(net, data, layers=layers, batch=batch)
 
     job = line.run(device, "index", knobs, steps, resume=steps)
     if job.state == "done":  # and yet there is no such index: somebody has removed it

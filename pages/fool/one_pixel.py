@@ -13,8 +13,8 @@ import streamlit as st
 
 from engine import image
 from engine.adversarial import AIMS, eight_bit
-from engine.dataset import BadDataset, Dataset
-from engine.examples import Examples, examples
+from engine.data.dataset import BadDataset, Dataset
+from engine.data.examples import Examples, examples
 from engine.net import Net, softmax
 from engine.one_pixel import FewPixels, named, one_pixel, one_pixel_steps, rate, success_steps
 from ui import controls, fooled, foot, lens, links, studio

@@ -24,7 +24,7 @@ from engine.adversarial_patch import (
     rates_steps,
     with_patch,
 )
-from engine.dataset import Dataset
+from engine.data.dataset import Dataset
 from engine.lookalikes import Pasted, lookalikes_steps
 from engine.net import Net, softmax
 from ui import controls, fooled, foot, lens, links, studio
@@ -270,7 +270,7 @@ shell += ["--data", shlex.quote(given), "--class", str(wanted), "--share", f"{sh
 shell += [f"--{name} {value:g}" for name, value in options.items()]
 opened = f"available.find({net.name!r}){f', output={net.output!r}' if len(net.outputs) > 1 else ''}"
 loading, picture, _ = links.source(scene)
-python = f"""from engine import dataset
+python = f"""from engine.data import sets
 from engine.nets import available
 {loading}
 from engine.adversarial_patch import adversarial_patch, cut_out, numbers, parted, rates
@@ -278,7 +278,7 @@ from engine.lookalikes import lookalikes
 from engine.net import Net
 
 net = Net({opened})
-train, test = parted(dataset.find({given!r}), net, {wanted}, pictures={pictures}, held={held}, seed={seed})
+train, test = parted(sets.find({given!r}), net, {wanted}, pictures={pictures}, held={held}, seed={seed})
 climb = adversarial_patch(net, train, {wanted}, steps={steps}, share={share}, turn={turn}, seed={seed})
 found = rates(net, test, climb.picture, {wanted}, share={share}, turn={turn}, seed={seed + 1})
 pixels, _ = net.view({picture})

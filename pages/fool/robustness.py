@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import command, dataset
+from engine import command
 from engine.adversarial import NORMS
+from engine.data import dataset
 from engine.model.metadata import BadMetadata
 from engine.net import BadNetwork, Net
 from engine.nets import available
@@ -235,10 +236,10 @@ def reproduced() -> tuple[str, str]:
     shown = ", ".join(f"{each * UNIT:g}" for each in knobs["epsilons"])
     epsilons = f"[k / 255 for k in ({shown})]" if norm == "L∞" else f"[{shown}]"
     python = (
-        "from engine import dataset\nfrom engine.nets import available\nfrom engine.net import Net\n"
+        "from engine.data import sets\nfrom engine.nets import available\nfrom engine.net import Net\n"
         "from engine.robustness import curves\n\n"
         f"networks = [{', '.join(found)}]\n"
-        f"result = curves(\n    networks, dataset.find({given!r}), pictures={pictures}, methods={methods!r},\n"
+        f"result = curves(\n    networks, sets.find({given!r}), pictures={pictures}, methods={methods!r},\n"
         f"    norm={norm!r}, epsilons={epsilons}, steps={steps}, seed={seed},\n)\n"
     )
     parts = ["python -m engine robustness --net", shlex.quote(net.name)]

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from engine import confusion, neighbours, statistics
-from engine.index import Index
+from engine.data.index import Index
 from engine.net import Net
 from ui import controls, foot, gallery, lens, links
 from ui.charts import grids, marks, plots

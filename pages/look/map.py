@@ -16,8 +16,9 @@ import pandas as pd
 import streamlit as st
 from PIL import Image
 
-from engine import dataset, embedding, image, neighbours
-from engine.index import Index
+from engine import embedding, image, neighbours
+from engine.data import dataset
+from engine.data.index import Index
 from engine.step import Step, last
 from ui import atlas, controls, foot, gallery, lens, links
 from ui.charts import grids, marks, painting, plots

@@ -12,8 +12,8 @@ import pandas as pd
 import streamlit as st
 
 from engine import image, neighbours
+from engine.data.index import Index
 from engine.embedding import squares
-from engine.index import Index
 from engine.neighbours import agreements_steps, channel_means, nearest_others, pixel_steps, row_of, small
 from engine.step import Step
 from ui import controls, foot, gallery, lens, links

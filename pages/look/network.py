@@ -11,8 +11,8 @@ import streamlit as st
 from engine import command
 from engine import diagram as diagrams
 from engine.anatomy import NEAR_ZERO, RUNS, anatomy, histogram, profile_steps, statistics, weights
+from engine.data.indexing import default_layers
 from engine.filters import convolutions
-from engine.index import default_layers
 from engine.nets import certificate as certificates
 from engine.pictures import samples
 from engine.step import Step

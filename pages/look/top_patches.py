@@ -11,7 +11,7 @@ import numpy as np
 import streamlit as st
 
 from engine import command, image
-from engine.index import BadIndex, Index
+from engine.data.index import BadIndex, Index
 from engine.maximize import maximize_channels_steps
 from engine.top_patches import Patches, cut_out, figure, top_patches
 from engine.units import meaning

@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from engine import command, image
-from engine.index import BadIndex
+from engine.data.index import BadIndex
 from engine.top_patches import Patches, cut_out
 from engine.units import BYS, KINDS, units, units_of
 from ui import controls, foot, gallery, lens, links

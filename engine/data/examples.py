@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine import dataset
 from engine import image as pictures
-from engine.dataset import BadDataset, Dataset
+from engine.data import dataset
+from engine.data.dataset import BadDataset, Dataset
 from engine.image import NotAPicture
 from engine.net import Net
 

@@ -1,118 +1,32 @@
-"""Which pictures are asked about?
-
-A Dataset is a numbered row of encoded pictures, most of which stay where they are until somebody asks for one: files in
-a folder, rows of a Parquet file, MNIST's arrays, or pictures that come with the installed packages.
-"""
+"""How are pictures read that somebody keeps: a folder, a Parquet file, MNIST's idx, a set of Hugging Face's?"""
 
 from __future__ import annotations
 
 import csv
-import functools
 import gzip
 import hashlib
-import io
-import itertools
 import json
 import os
-import tarfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from engine import image as pictures
+from engine.data.dataset import MASK, BadDataset, Dataset
 from engine.image import NotAPicture
-from engine.nets import download
-from engine.nets.folder import home
-from engine.pictures import samples, truth
-from engine.step import Step
 
 SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".gif"])
-MASK = ".mask.png"  # NAME.mask.png beside NAME.jpg says where the thing is; it is no picture of the set
 PARTS = frozenset(["train", "val", "valid", "validation", "test"])  # folders that part a set, and are no labels
 LABELS = "labels.csv"  # in a folder without subfolders: rows of file name and label
 MOST_LABELS = 100_000
 ROWS, CHUNKS = 64, 16  # of a Parquet file: rows read at a time, and so many such chunks kept
-PLANTED = 400  # drawn pictures
-CROPS = ((1.0, 1.0), (0.5, 0.25))  # of a sample: side of the squares and the way between them, in shorter sides
 
 
-class BadDataset(ValueError):
-    """There are no such pictures, or they cannot be used; the message is one sentence for the person who asked."""
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Pictures by number, 0 to len - 1.
-
-    name: for people. names: of the labels, () where there are none. digest: changes when what the set holds changes.
-    labels: (N,) int64 places in `names`, -1 where there is none. read, place: see `encoded` and `where`.
-    source: where they lie, whatever they are by now: two sets of the same name are not the same.
-    """
-
-    name: str
-    names: tuple[str, ...]
-    digest: str
-    labels: np.ndarray
-    read: Callable[[int], bytes]
-    place: Callable[[int], str]
-    source: str = ""
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def encoded(self, index: int) -> bytes:
-        """A picture as a file's bytes; safe to call from several threads, quick when called in order.
-
-        Raises NotAPicture or OSError where that one cannot be read.
-        """
-        return self.read(index)
-
-    def label(self, index: int) -> int:
-        """Its place in `names`, or -1."""
-        return int(self.labels[index])
-
-    def where(self, index: int) -> str:
-        """Where it lies: the path inside the folder, or "row 17"."""
-        return self.place(index)
-
-
-def at_hand() -> dict[str, Callable[[], Dataset]]:
-    """Name → what opens it: those that come with the app, then those in the folder `datasets` of its cache."""
-    folder = home() / "datasets"
-    kept = sorted(folder.iterdir()) if folder.is_dir() else []
-    mine = {path.stem: path for path in kept if path.suffix == ".parquet" or path.is_dir()}
-    return EMBEDDED | {name: functools.partial(_open, path) for name, path in mine.items() if name not in EMBEDDED}
-
-
-def find(given: str | Path) -> Dataset:
-    """The pictures called `given`.
-
-    given: a name of `at_hand`; a folder, whose subfolders are the labels, or with a file labels.csv; a Parquet file
-    with the column `image` (bytes, or a struct with `bytes`) and, where there are labels, `label` or `label_name`;
-    MNIST's idx files, or the folder that holds them; or hf:NAME or hf:NAME@SPLIT, where Hugging Face's `datasets` is
-    installed. Raises BadDataset.
-    """
-    here = {} if isinstance(given, Path) else at_hand()  # a path is no name
-    given = str(given).strip()
-    if given in here:
-        return here[given]()
-    if given.startswith("hf:"):
-        return _hugging_face(given.removeprefix("hf:"))
-    path = Path(given).expanduser()
-    if given and path.exists():
-        return _open(path)
-    if given in FETCHED:
-        raise BadDataset(f"{FETCHED[given].title} is not here yet; python -m engine index --data {given} fetches it.")
-    raise BadDataset(
-        f"There are no pictures called {given!r}; give {', '.join(at_hand())}, a folder or a Parquet file."
-    )
-
-
-def _open(path: Path) -> Dataset:
+def open_path(path: Path) -> Dataset:
     source = str(path.resolve())
     try:
         if path.is_dir():
@@ -124,21 +38,6 @@ def _open(path: Path) -> Dataset:
     except PermissionError as error:
         raise BadDataset(f"{path.name} may not be read; change its permissions, or give other pictures.") from error
     raise BadDataset(f"{path.name} holds no pictures; give a folder, a Parquet file, or MNIST's idx files.")
-
-
-def classes(names: Sequence[str], labels: Sequence[str]) -> np.ndarray:
-    """(len(names),) int64: which of a network's classes each label of a set is, by name, or -1 where it has none.
-
-    names: of the set's labels. labels: of the network's classes. Of two classes alike, the first counts.
-    """
-    places: dict[str, int] = {}
-    for place, label in enumerate(labels):
-        places.setdefault(_plain(label), place)
-    return np.array([places.get(_plain(name), -1) for name in names], np.int64)
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
 
 
 def is_picture(name: str) -> bool:
@@ -395,7 +294,7 @@ def _array(path: Path, axes: int) -> np.ndarray:
 # Hugging Face ---------------------------------------------------------------------------------------------------------
 
 
-def _hugging_face(name: str) -> Dataset:
+def hugging_face(name: str) -> Dataset:
     try:
         import datasets
     except ImportError as error:
@@ -424,227 +323,3 @@ def _hugging_face(name: str) -> Dataset:
 
     digest = hashlib.sha256(f"{name} {split} {found._fingerprint}".encode()).hexdigest()
     return Dataset(name, names, digest, labels, read, lambda i: f"row {i}")
-
-
-# What comes with the app ----------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def _digits() -> Dataset:
-    """scikit-learn's 1,797 handwritten digits, 8 x 8 pixels."""
-    with gzip.open(samples.located(*samples.SAMPLES["digit-0"].file)) as file:
-        content = file.read()
-    rows = np.loadtxt(io.BytesIO(content), np.float32, delimiter=",")
-    values, labels = rows[:, :64].reshape(-1, 8, 8, 1) / 16, rows[:, 64].astype(np.int64)
-    return Dataset(
-        "digits",
-        tuple(map(str, range(10))),
-        hashlib.sha256(content).hexdigest(),
-        labels,
-        lambda i: pictures.to_png(values[i]),
-        lambda i: f"row {i}",
-    )
-
-
-@functools.cache
-def _faces() -> Dataset:
-    """scikit-image's 100 faces of LFW and 100 patches of its backgrounds, 25 x 25 grey pixels."""
-    content = samples.located("skimage", "data/lfw_subset.npy").read_bytes()
-    values = np.load(io.BytesIO(content)).astype(np.float32)
-    values = values / max(values.max(), 1.0)
-    labels = (np.arange(len(values)) >= 100).astype(np.int64)
-    return Dataset(
-        "faces",
-        ("face", "no face"),
-        hashlib.sha256(content).hexdigest(),
-        labels,
-        lambda i: pictures.to_png(values[i][:, :, None]),
-        lambda i: f"row {i}",
-    )
-
-
-@functools.cache
-def _photographs() -> Dataset:
-    """Squares cut out of the sample photographs and textures, large and small: the label is the one they come from."""
-    names = [name for kind in ("photograph", "texture") for name in samples.names(kind)]
-    boxes: list[tuple[int, int, int, int]] = []  # label, top, left, side
-    hasher = hashlib.sha256(f"{CROPS}".encode())
-    for label, name in enumerate(names):
-        hasher.update(samples.located(*samples.SAMPLES[name].file).read_bytes())
-        height, width = samples.load(name).shape[:2]
-        for share, way in CROPS:
-            side, step = round(share * min(height, width)), way * min(height, width)
-            rows, cols = (range(int((length - side) // step) + 1) for length in (height, width))
-            boxes += [(label, int(row * step), int(col * step), side) for row, col in itertools.product(rows, cols)]
-
-    def read(index: int) -> bytes:
-        label, top, left, side = boxes[index]
-        return pictures.to_png(samples.load(names[label])[top : top + side, left : left + side])
-
-    def place(index: int) -> str:
-        label, top, left, side = boxes[index]
-        return f"{names[label]}, rows {top} to {top + side}, columns {left} to {left + side}"
-
-    titles = tuple(samples.SAMPLES[name].title for name in names)
-    labels = np.array([box[0] for box in boxes], np.int64)
-    return Dataset("photographs", titles, hasher.hexdigest(), labels, read, place)
-
-
-@functools.cache
-def _planted() -> Dataset:
-    """The drawn pictures of engine/pictures/truth.py.
-
-    The label is the object; the watermarks take turns, so that who goes by them is mostly wrong.
-    """
-    count = len(truth.CLASSES)
-
-    def read(index: int) -> bytes:
-        made = truth.planted(index, object_class=index % count, cue_class=index // count % count)
-        return pictures.to_png(made.pixels)
-
-    digest = hashlib.sha256(b"".join(read(index) for index in range(count))).hexdigest()
-    labels = np.arange(PLANTED, dtype=np.int64) % count
-    return Dataset("planted", tuple(truth.CLASSES), digest, labels, read, lambda i: f"seed {i}")
-
-
-EMBEDDED: dict[str, Callable[[], Dataset]] = {
-    "digits": _digits,
-    "photographs": _photographs,
-    "planted": _planted,
-    "faces": _faces,
-}
-
-
-def suits(labels: Sequence[str], channels: int) -> str:
-    """Which of EMBEDDED suits a network, by its labels and its input's channels."""
-    if set(labels) == set(truth.CLASSES):
-        return "planted"
-    digits = channels == 1 and len(labels) == 10
-    return "digits" if digits or list(labels) == list(map(str, range(10))) else "photographs"
-
-
-# What can be fetched --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A published data set. files: (URL, MD5). megabytes: of the download, 10^6 bytes."""
-
-    title: str
-    megabytes: float
-    count: int
-    files: tuple[tuple[str, str], ...]
-    credit: str
-
-
-_MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
-FETCHED: dict[str, Fetched] = {
-    "mnist": Fetched(
-        "MNIST",
-        11.6,
-        70_000,
-        (
-            (_MNIST + "train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-            (_MNIST + "train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
-            (_MNIST + "t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
-            (_MNIST + "t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
-        ),
-        "LeCun, Cortes, Burges",
-    ),
-    "cifar10": Fetched(
-        "CIFAR-10",
-        170.1,
-        60_000,
-        # Not the archive that torchvision fetches: that one is pickled, which can run code when it is read.
-        (("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),),
-        "Krizhevsky 2009",
-    ),
-    "imagenette": Fetched(
-        "Imagenette, 160 pixels",
-        99.0,
-        13_394,
-        (("https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz", "e793b78cc4c9e9a4ccc0c1155377a412"),),
-        "fast.ai, Apache-2.0; the photographs are ImageNet's, for non-commercial research",
-    ),
-}
-# ImageNet's numbers of the ten classes, in torchvision's order, and their names there.
-IMAGENETTE = {
-    "n01440764": "tench",
-    "n02102040": "English springer",
-    "n02979186": "cassette player",
-    "n03000684": "chain saw",
-    "n03028079": "church",
-    "n03394916": "French horn",
-    "n03417042": "garbage truck",
-    "n03425413": "gas pump",
-    "n03445777": "golf ball",
-    "n03888257": "parachute",
-}
-
-
-def fetch(name: str) -> Iterator[Step]:
-    """Download the data set `name` of FETCHED into the cache folder; nothing is done if it is there.
-
-    Yields Step(bytes there, bytes in all, what is being done, in words), the last one with the Dataset. A download that
-    was broken off is continued where it stood. Raises KeyError, and FetchFailed as Offline, WrongHash.
-    """
-    about = FETCHED[name]
-    folder = home() / "datasets"
-    path = folder / name if name == "mnist" else folder / f"{name}.parquet"
-    total = round(about.megabytes * 1e6)
-    if not path.exists():
-        work = home() / "downloads" / name
-        done = 0
-        for url, md5 in about.files:
-            file = work / url.rpartition("/")[2]
-            if not file.exists():
-                for step in download.download(url, file, md5=md5):
-                    yield Step(min(done + step.index, total), total, f"Fetching {about.title}")
-            done += file.stat().st_size
-        folder.mkdir(parents=True, exist_ok=True)
-        yield Step(total, total, f"Writing {about.title}")
-        if name == "mnist":
-            os.replace(work, path)
-        else:
-            rows = _cifar10(file) if name == "cifar10" else _imagenette(file)
-            _write(rows, path)
-            file.unlink()
-    yield Step(total, total, _open(path))
-
-
-def _write(rows: Iterator[tuple[bytes, int, str, str]], path: Path) -> None:
-    """A Parquet file of (picture, label, its name, where it comes from), which appears only when it is whole."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    kinds = {"image": pa.binary(), "label": pa.int32(), "label_name": pa.string(), "source_path": pa.string()}
-    schema, unfinished = pa.schema(list(kinds.items())), path.with_name(path.name + ".part")
-    with pq.ParquetWriter(unfinished, schema, compression="none") as writer:  # the pictures are compressed already
-        while part := list(itertools.islice(rows, 500)):
-            columns = map(list, zip(*part, strict=True))
-            writer.write_table(pa.table(dict(zip(kinds, columns, strict=True)), schema))
-    os.replace(unfinished, path)
-
-
-def _cifar10(archive: Path) -> Iterator[tuple[bytes, int, str, str]]:
-    """Its 10,000 test pictures first, then the 50,000 for training: rows of a label and three planes, a byte each."""
-    with tarfile.open(archive) as tar:
-        members = {Path(member.name).name: member for member in tar if member.isfile()}
-        names = tar.extractfile(members["batches.meta.txt"]).read().decode().split()
-        for part in ("test_batch", *(f"data_batch_{k}" for k in range(1, 6))):
-            content = tar.extractfile(members[f"{part}.bin"]).read()
-            rows = np.frombuffer(content, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
-            planes = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-            for number, (values, label) in enumerate(zip(planes, rows[:, 0].tolist(), strict=True)):
-                yield pictures.to_png(values / np.float32(255)), label, names[label], f"{part}/{number}"
-
-
-def _imagenette(archive: Path) -> Iterator[tuple[bytes, int, str, str]]:
-    numbers = list(IMAGENETTE)
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            path = Path(member.name)
-            if member.isfile() and path.suffix == ".JPEG" and path.parent.name in IMAGENETTE:
-                label = numbers.index(path.parent.name)
-                where = "/".join(path.parts[1:])
-                yield tar.extractfile(member).read(), label, IMAGENETTE[path.parent.name], where
