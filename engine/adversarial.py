@@ -24,7 +24,8 @@ from engine.target import Target
 if TYPE_CHECKING:
     import torch
 
-    from engine.optimize import Climb, Move
+    from engine.optimize.ascend import Climb
+    from engine.optimize.moves import Move
 
 METHODS = ("PGD", "FGSM", "DeepFool", "Carlini-Wagner")
 NORMS = ("L∞", "L2")
@@ -110,7 +111,7 @@ def attack(
 
     each: whether PGD's pictures are in 8 bits after every step, or, where nobody looks on, only after the last one.
     """
-    from engine import optimize
+    from engine.optimize import ascend, keeps, moves
 
     if method not in METHODS or norm not in NORMS or aim not in AIMS:
         raise ValueError(
@@ -127,25 +128,25 @@ def attack(
         return
     steps = 1 if method == "FGSM" else steps
     rate = epsilon if method == "FGSM" else rate or 2.5 * epsilon / steps
-    centre = optimize.tensor(original)
+    centre = ascend.tensor(original)
     x = centre
     if method == "PGD" and random_start and resume is None:
-        x = optimize.in_ball(centre, epsilon, norm)(centre + _somewhere(centre, epsilon, norm, seed), x, 0)
+        x = keeps.in_ball(centre, epsilon, norm)(centre + _somewhere(centre, epsilon, norm, seed), x, 0)
     runs = []
     for first in range(0, len(x), TOGETHER):
         some = slice(first, first + TOGETHER)
         target = log_probability(net, classes[some])
-        run = optimize.ascend(
+        run = ascend.ascend(
             target if aim == "toward" else -1 * target,
             x[some],
             net=net,
             steps=steps,
-            move=(optimize.by_sign if norm == "L∞" else optimize.by_length)(rate),
-            keep=optimize.in_ball(centre[some], epsilon, norm),
-            resume=optimize.part(resume, some),
+            move=(moves.by_sign if norm == "L∞" else moves.by_length)(rate),
+            keep=keeps.in_ball(centre[some], epsilon, norm),
+            resume=ascend.part(resume, some),
         )
         runs.append(run)
-    for step in optimize.abreast(runs):
+    for step in ascend.abreast(runs):
         if not each and step.index < steps:
             yield step
             continue
@@ -253,13 +254,13 @@ def _deepfool(
     net: Net, original: np.ndarray, classes: Sequence[int], aim: str, norm: str, steps: int, resume: Climb | None
 ) -> Iterator[Step]:
     """Each picture climbs by itself, as many copies of it as there are borders, until its saved version has crossed."""
-    from engine import optimize
+    from engine.optimize import ascend
 
     runs = []
     for number, k in enumerate(classes):
-        before = optimize.part(resume, slice(number, number + 1))
-        runs.append(_to_the_border(net, optimize.tensor(original[number]), k, aim, norm, steps, before))
-    yield from optimize.abreast(runs)
+        before = ascend.part(resume, slice(number, number + 1))
+        runs.append(_to_the_border(net, ascend.tensor(original[number]), k, aim, norm, steps, before))
+    yield from ascend.abreast(runs)
 
 
 def _to_the_border(
@@ -270,18 +271,18 @@ def _to_the_border(
     The change is measured from the original, as the paper has it, and made larger by OVERSHOOT; each step starts from
     the saved picture, since rounding may ask for more.
     """
-    from engine import optimize
+    from engine.optimize import ascend
 
     copies = 1 if aim == "toward" else min(CANDIDATES, net.classes) - 1
 
     def saved(x):
-        return optimize.tensor(eight_bit(optimize.shown(centre + (1 + OVERSHOOT) * (x - centre))))
+        return ascend.tensor(eight_bit(ascend.shown(centre + (1 + OVERSHOOT) * (x - centre))))
 
     if resume is not None:
         climbed = np.repeat(-np.log(np.maximum(BEYOND - resume.scores, BEYOND / 10)), copies, 1)
-        resume = optimize.Climb(resume.pixels, climbed, resume.x.expand(copies, -1, -1, -1))
+        resume = ascend.Climb(resume.pixels, climbed, resume.x.expand(copies, -1, -1, -1))
     crossed, step = margin(net, [k], aim), None
-    for step in optimize.ascend(
+    for step in ascend.ascend(
         _nearness(net, k, aim, copies),
         centre.expand(copies, -1, -1, -1),
         net=net,
@@ -291,7 +292,7 @@ def _to_the_border(
         resume=resume,
     ):
         x, scores = step.result.x[:1], BEYOND - np.exp(-step.result.scores[:, :1])
-        step = replace(step, result=optimize.Climb(optimize.shown(saved(x)), scores, x))
+        step = replace(step, result=ascend.Climb(ascend.shown(saved(x)), scores, x))
         yield step
         beyond = _measured(net, step.result.pixels, crossed)
         if beyond > 0:
@@ -352,11 +353,11 @@ def _carlini_wagner(
     """
     import torch
 
-    from engine import optimize
+    from engine.optimize import ascend, moves
 
     if resume is not None:
         raise ValueError("A search by rounds cannot be continued; run it again.")
-    centre = optimize.tensor(original)
+    centre = ascend.tensor(original)
     crossed = margin(net, classes, aim)
     count = len(original)
     weight, low, high = np.full(count, FIRST_WEIGHT), np.zeros(count), np.full(count, np.inf)
@@ -367,12 +368,12 @@ def _carlini_wagner(
         scaled = torch.from_numpy(weight.astype(np.float32))
         target = Target(crossed.names, lambda v, w=scaled: w * crossed.value(v).clamp(max=0.1), crossed.title)
         found = np.zeros(count, bool)
-        for step in optimize.ascend(
+        for step in ascend.ascend(
             target,
             x,
             net=net,
             steps=steps,
-            move=optimize.by_adam(rate),
+            move=moves.by_adam(rate),
             through=through,
             penalty=lambda pixels: (pixels - centre).square().sum((1, 2, 3)),
         ):
@@ -385,6 +386,6 @@ def _carlini_wagner(
                 found |= over
             scores.append(step.result.scores[-1] / weight.astype(np.float32))
             done = number * steps + step.index
-            yield Step(done, ROUNDS * steps, optimize.Climb(best.copy(), np.stack(scores), step.result.x))
+            yield Step(done, ROUNDS * steps, ascend.Climb(best.copy(), np.stack(scores), step.result.x))
         high[found], low[~found] = np.minimum(high, weight)[found], np.maximum(low, weight)[~found]
         weight = np.where(np.isfinite(high), (low + high) / 2, weight * 10)

@@ -2,8 +2,8 @@
 
 Brown et al. 2017, arXiv:1712.09665, equation 1: the expected log-probability of the class is climbed over pictures,
 places, scales and turns. The patch is round, as theirs, and covers what it lies on. Ours departs in two ways: a few
-pictures a step, by Adam, and on the patch's spectrum (engine/canvas.py), which takes about half the steps that pixels
-do. It is for understanding and testing one's own networks.
+pictures a step, by Adam, and on the patch's spectrum (engine/optimize/canvas.py), which takes about half the steps that
+pixels do. It is for understanding and testing one's own networks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from engine.statistics import share_interval
 from engine.step import Step, last
 
 if TYPE_CHECKING:
-    from engine.optimize import Climb
+    from engine.optimize.ascend import Climb
 
 SIDE = 64  # pixels of a patch
 PRINT = 1200  # pixels of one for printing: 10 cm at 300 dots per inch
@@ -76,27 +76,27 @@ def adversarial_patch_steps(
     """`adversarial_patch`, a Step with a Climb after each; resume: go on from one of the same run."""
     import torch
 
-    from engine import optimize
-    from engine.canvas import waves
+    from engine.optimize import ascend, moves
+    from engine.optimize.canvas import waves
 
     if not len(images):
         raise ValueError("A patch is trained on pictures; give at least one.")
     _check(share)
-    k, pictures = net.class_index(target), optimize.tensor(net.stack(*images))
+    k, pictures = net.class_index(target), ascend.tensor(net.stack(*images))
     paper = waves((SIDE, SIDE), net.channels)
 
     def view(patch: torch.Tensor, index: int) -> torch.Tensor:
-        random = optimize.drawn(seed, index)
+        random = ascend.drawn(seed, index)
         chosen = random.integers(len(pictures), size=batch)
         places = [drawn(random, net.input_size, share, turn) for _ in chosen]
         return torch.cat([pasted(pictures[i : i + 1], patch, place) for i, place in zip(chosen, places, strict=True)])
 
-    yield from optimize.ascend(
+    yield from ascend.ascend(
         log_probability(net, [k] * batch),
         paper.hide(torch.full((1, net.channels, SIDE, SIDE), 0.5)),
         net=net,
         steps=steps,
-        move=optimize.by_adam(rate),
+        move=moves.by_adam(rate),
         through=paper.show,
         view=view,
         resume=resume,
@@ -170,10 +170,10 @@ def pasted(pictures, patch, place: tuple[float, float, float, float]):
 
 def with_patch(image: np.ndarray, patch: np.ndarray, place: tuple[float, float, float, float]) -> np.ndarray:
     """(H, W, C) in 8 bits: a picture with a patch on it, both (·, ·, C) as PNGs have them; place as in `pasted`."""
-    from engine import optimize
+    from engine.optimize import ascend
 
-    laid = pasted(optimize.tensor(eight_bit(image)), optimize.tensor(eight_bit(patch)), place)
-    return eight_bit(optimize.shown(laid)[0])
+    laid = pasted(ascend.tensor(eight_bit(image)), ascend.tensor(eight_bit(patch)), place)
+    return eight_bit(ascend.shown(laid)[0])
 
 
 # By itself ------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from engine.trunk import middle
 if TYPE_CHECKING:
     import torch
 
-    from engine.optimize import Climb
+    from engine.optimize.ascend import Climb
 
 LARGEST, THINNEST = 4096, 8  # pixels: of the longest side at most, of the shorter one at least
 BLOCK = 2**22  # products of a picture's places with the guide's that are held at once
@@ -94,7 +94,7 @@ def deepdream_steps(
 
     Climb.pixels always has the final size; Climb.x has that of the octave. resume: go on from one of the same run.
     """
-    from engine import optimize, view
+    from engine.optimize import ascend, keeps, moves, view
 
     if min(octaves, steps, frames) < 1 or octave_scale <= 1 or not 0 <= zoom < 1 or jitter < 0 or tile < 32:
         raise ValueError(
@@ -106,13 +106,13 @@ def deepdream_steps(
     sizes = [tuple(max(round(side / octave_scale**k), 1) for side in first.shape[:2]) for k in range(octaves)][::-1]
     parts = max(-(-side // tile) for side in sizes[-1])
     how = {
-        "move": optimize.by_direction(rate),
+        "move": moves.by_direction(rate),
         "view": view.shifted(max(jitter, tile // 2) if parts > 1 else jitter, seed),  # so that seams never lie still
-        "keep": optimize.in_range,
+        "keep": keeps.in_range,
     }
     dreamt = tiled(net, _target(net, name, channel, guide), tile)
     each, total = octaves * steps, frames * octaves * steps
-    climb = resume or optimize.Climb(first[None].copy(), np.zeros((0, 1), np.float32), optimize.tensor(first))
+    climb = resume or ascend.Climb(first[None].copy(), np.zeros((0, 1), np.float32), ascend.tensor(first))
     for frame in range(len(climb.scores) // each, frames):
         base = first if frame == 0 else _enlarged(climb.picture, zoom)
         grounds = [pictures.resize(base, each_size) for each_size in sizes]
@@ -124,12 +124,12 @@ def deepdream_steps(
                 detail = 0
                 if octave:
                     detail = pictures.resize(_pixels(climb.x) - grounds[octave - 1], sizes[octave])
-                climb = dataclasses.replace(climb, x=optimize.tensor(ground + detail))
-            for step in optimize.ascend(dreamt, climb.x, net=net, steps=end, resume=climb, **how):
+                climb = dataclasses.replace(climb, x=ascend.tensor(ground + detail))
+            for step in ascend.ascend(dreamt, climb.x, net=net, steps=end, resume=climb, **how):
                 climb = step.result
                 if frame == 0 or step.index == (frame + 1) * each:
                     detail = pictures.resize(_pixels(climb.x) - ground, sizes[-1])
-                    whole = optimize.shown(climb.x) if octave == octaves - 1 else np.clip(base + detail, 0, 1)[None]
+                    whole = ascend.shown(climb.x) if octave == octaves - 1 else np.clip(base + detail, 0, 1)[None]
                     climb = dataclasses.replace(climb, pixels=whole)
                     yield Step(step.index, total, climb)
 

@@ -22,7 +22,7 @@ from engine.step import Step, last
 from engine.target import Target, asked
 
 if TYPE_CHECKING:
-    from engine.optimize import Climb
+    from engine.optimize.ascend import Climb
 
 MAPS = ("t-SNE", "PCA")
 SUITED = "suited"  # pictures that come with the app
@@ -174,7 +174,7 @@ def facets_steps(
     resume: Facets | None = None,
 ) -> Iterator[Step]:
     """The same, a Step with Facets after each step of all groups' climbs; resume: go on from one of the same run."""
-    from engine import optimize
+    from engine.optimize import ascend
 
     chosen = recipe(preset)
     if resume:
@@ -184,7 +184,7 @@ def facets_steps(
         found = groups(net, images, count=count, layer=layer, by=by, nearest=nearest, seed=seed)
     target = asked(net, target)
     paper = paper_for(chosen, net.input_size, net.channels)
-    x = paper.hide(optimize.tensor(found.start))
+    x = paper.hide(ascend.tensor(found.start))
     how = arguments(net, target, chosen, paper, seed)
-    for step in optimize.ascend(target, x, net=net, steps=steps, resume=resume and resume.climb, **how):
+    for step in ascend.ascend(target, x, net=net, steps=steps, resume=resume and resume.climb, **how):
         yield Step(step.index, step.total, Facets(found, step.result))

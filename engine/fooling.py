@@ -67,19 +67,19 @@ def fooling_steps(
     resume: Fooled | None = None,
 ) -> Iterator[Step]:
     """`fooling`, a Step with a Fooled after each; resume: go on from one of the same run."""
-    from engine import optimize
+    from engine.optimize import ascend, keeps, moves
 
     k = net.class_index(target)
     original = eight_bit(net.stack(image))
     path = [softmax(net.scores(net.batch(original[0])))[0]] if resume is None else list(resume.path)
-    for step in optimize.ascend(
+    for step in ascend.ascend(
         log_probability(net, [k]),
-        optimize.tensor(original),
+        ascend.tensor(original),
         net=net,
         steps=steps,
-        move=optimize.by_length(rate),
-        keep=optimize.in_range,
-        resume=resume and optimize.Climb(resume.pixels[None], resume.scores, resume.x),
+        move=moves.by_length(rate),
+        keep=keeps.in_range,
+        resume=resume and ascend.Climb(resume.pixels[None], resume.scores, resume.x),
     ):
         pixels = eight_bit(step.result.pixels)
         path.append(softmax(net.scores(net.batch(pixels[0])))[0])

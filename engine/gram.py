@@ -16,8 +16,8 @@ import numpy as np
 from engine import image
 from engine.half import full
 from engine.net import PASS_THROUGH, Net, UnknownLayer
+from engine.optimize.tiles import Part, Sums, Tally, at_once, everywhere, measured
 from engine.target import Target
-from engine.tiles import Part, Sums, Tally, at_once, everywhere, measured
 
 if TYPE_CHECKING:
     import torch
@@ -169,10 +169,12 @@ def features(net: Net, pixels: np.ndarray, layers: Sequence[str], tile: int | No
 
 
 def looked(net: Net, pixels: np.ndarray, layers: Sequence[str], sums: Sums, tile: int | None = None) -> list:
-    """Sums over a picture (H, W, C) of any size: see engine/tiles.py. Raises UnknownLayer, NoGradient, ValueError."""
+    """Sums over a picture (H, W, C) of any size, by tiles of it (engine/optimize/tiles.py).
+
+    Raises UnknownLayer, NoGradient, ValueError."""
     import torch
 
-    from engine import optimize
+    from engine.optimize import ascend
 
     source = net.graph.input
     for name in layers:
@@ -180,7 +182,7 @@ def looked(net: Net, pixels: np.ndarray, layers: Sequence[str], sums: Sums, tile
             net.map_layer(name)
     try:
         with torch.no_grad():
-            return measured(net, layers, sums, net.twin(optimize.tensor(pixels), [source])[source], tile)
+            return measured(net, layers, sums, net.twin(ascend.tensor(pixels), [source])[source], tile)
     except RuntimeError as error:  # a layer that has come to no rows or columns
         height, width = pixels.shape[:2]
         raise ValueError(f"A picture of {height} x {width} pixels is too small for {net.name}'s layers.") from error

@@ -1,10 +1,10 @@
 """Which pictures does this layer not tell from this one? What a layer says of a picture, turned back into a picture.
 
 Mahendran & Vedaldi 2014, arXiv:1412.0035, equation 1 with the regularisers of section 3.2: from noise, the pixels
-minimise ‖Φ(x) - Φ₀‖² / ‖Φ₀‖² + variation · TV(x) + alpha · ‖x - mean‖₆⁶. Ours departs in three places: by default
-waves are changed and not pixels (engine/canvas.py), by L-BFGS and not by gradient descent with momentum, which brings
-late layers nearer in fewer steps; and the regularisers are means over the pixels, so that their weights do not hang on
-the size.
+minimise ‖Φ(x) - Φ₀‖² / ‖Φ₀‖² + variation · TV(x) + alpha · ‖x - mean‖₆⁶. Ours departs in three places: by default waves
+are changed and not pixels (engine/optimize/canvas.py), by L-BFGS and not by gradient descent with momentum, which
+brings late layers nearer in fewer steps; and the regularisers are means over the pixels, so that their weights do not
+hang on the size.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from engine.target import like
 from engine.trunk import spaced
 
 if TYPE_CHECKING:
-    from engine.optimize import Climb
+    from engine.optimize.ascend import Climb
 
 CANVASES, MOVES = ("waves", "pixels"), ("L-BFGS", "Adam")
 LEAST = 0.05  # Adam's step, in pixel values or in the waves' x
@@ -84,8 +84,8 @@ def inversion_steps(
     resume: Climb | None = None,
 ) -> Iterator[Step]:
     """`inversion`, a Step with a Climb after each; resume: go on from one of the same run."""
-    from engine import canvas as canvases
-    from engine import optimize
+    from engine.optimize import ascend, keeps, moves
+    from engine.optimize import canvas as canvases
 
     if canvas not in CANVASES or move not in MOVES:
         raise ValueError(f"A picture is changed as {' or '.join(CANVASES)}, by {' or '.join(MOVES)}.")
@@ -94,16 +94,16 @@ def inversion_steps(
     mean = net.twin.mean
 
     def penalty(pixels):
-        return variation * optimize.total_variation(pixels) + alpha * optimize.alpha_norm(pixels, mean)
+        return variation * keeps.total_variation(pixels) + alpha * keeps.alpha_norm(pixels, mean)
 
-    yield from optimize.ascend(
+    yield from ascend.ascend(
         target,
         beginning(net, paper, image, seed=seed),
         net=net,
         steps=steps,
-        move=optimize.by_lbfgs() if move == "L-BFGS" else optimize.by_adam(LEAST if canvas == "waves" else LEAST / 2),
+        move=moves.by_lbfgs() if move == "L-BFGS" else moves.by_adam(LEAST if canvas == "waves" else LEAST / 2),
         through=paper.show,
-        keep=(lambda x, gradient, index: x) if paper.soft else optimize.in_range,
+        keep=(lambda x, gradient, index: x) if paper.soft else keeps.in_range,
         penalty=penalty,
         resume=resume,
     )

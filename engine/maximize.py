@@ -19,8 +19,9 @@ from engine.step import Step, last
 from engine.target import Target, asked, class_probability, class_score, units
 
 if TYPE_CHECKING:
-    from engine.canvas import Canvas
-    from engine.optimize import Climb, Keep, Penalty
+    from engine.optimize.ascend import Climb
+    from engine.optimize.canvas import Canvas
+    from engine.optimize.keeps import Keep, Penalty
 
 STARTS = ("noise", "uniform", "zeros", "picture")
 NUMBERS = ("logit", "probability")
@@ -32,12 +33,12 @@ GRID = 8  # pictures of a layer's grid that are made at once
 class Recipe:
     """How a picture is kept readable; a knob of 0 is off.
 
-    canvas: "pixels" or "waves" (engine/canvas.py). move: "direction" (the gradient at a mean absolute value of 1) or
-    "adam". rate: the step's size, in pixel values (waves: in x). decay: share of the way back to the net's mean colour
-    per step. blur, blur_every: standard deviation in pixels, and after how many steps. small_norm,
+    canvas: "pixels" or "waves" (engine/optimize/canvas.py). move: "direction" (the gradient at a mean absolute value of
+    1) or "adam". rate: the step's size, in pixel values (waves: in x). decay: share of the way back to the net's mean
+    colour per step. blur, blur_every: standard deviation in pixels, and after how many steps. small_norm,
     small_contribution: shares of the pixels that are put back to the mean colour in each step. variation: weight of the
-    total variation. jitter: pixels of a picture of 224 (less on a smaller one), scale: share, rotate: degrees, of
-    what the network is shown, at most.
+    total variation. jitter: pixels of a picture of 224 (less on a smaller one), scale: share, rotate: degrees, of what
+    the network is shown, at most.
     """
 
     canvas: str
@@ -125,7 +126,7 @@ def maximize_steps(
     **changes: float | str | None,
 ) -> Iterator[Step]:
     """`maximize`, a Step with a Climb after each; resume: go on from one of the same run."""
-    from engine import optimize
+    from engine.optimize import ascend
 
     chosen = recipe(preset, **changes)
     if number not in NUMBERS:
@@ -134,7 +135,7 @@ def maximize_steps(
     paper = paper_for(chosen, net.input_size, net.channels)
     x = beginning(net, paper, image, start=start, seed=seed)
     how = arguments(net, target, chosen, paper, seed)
-    yield from optimize.ascend(target, x, net=net, steps=steps, resume=resume, **how)
+    yield from ascend.ascend(target, x, net=net, steps=steps, resume=resume, **how)
 
 
 def arguments(net: Net, target: Target, chosen: Recipe, paper: Canvas, seed: int) -> dict:
@@ -145,7 +146,7 @@ def arguments(net: Net, target: Target, chosen: Recipe, paper: Canvas, seed: int
     """
     import torch.nn.functional as F
 
-    from engine import optimize, view
+    from engine.optimize import moves, view
 
     leaky = lambda x: F.leaky_relu(x, LEAK)  # noqa: E731
     return {
@@ -153,7 +154,7 @@ def arguments(net: Net, target: Target, chosen: Recipe, paper: Canvas, seed: int
         "view": view.robust(
             jitter=chosen.jitter * min(net.input_size) / 224, scale=chosen.scale, rotate=chosen.rotate, seed=seed
         ),
-        "move": (optimize.by_adam if chosen.move == "adam" else optimize.by_direction)(chosen.rate),
+        "move": (moves.by_adam if chosen.move == "adam" else moves.by_direction)(chosen.rate),
         "keep": _keep(net, chosen, paper),
         "penalty": _penalty(chosen),
         "ops": {name: leaky for name in target.names if (node := net.graph.producer(name)) and node.op == "Relu"},
@@ -162,7 +163,7 @@ def arguments(net: Net, target: Target, chosen: Recipe, paper: Canvas, seed: int
 
 def paper_for(chosen: Recipe, size: tuple[int, int], channels: int) -> Canvas:
     """The canvas of a recipe, for pictures of that size (H, W). Raises ValueError."""
-    from engine import canvas
+    from engine.optimize import canvas
 
     if chosen.canvas not in ("pixels", "waves"):
         raise ValueError(f"A picture is changed as pixels or as waves, not as {chosen.canvas!r}.")
@@ -170,26 +171,26 @@ def paper_for(chosen: Recipe, size: tuple[int, int], channels: int) -> Canvas:
 
 
 def _keep(net: Net, chosen: Recipe, paper: Canvas) -> Keep:
-    from engine import optimize
+    from engine.optimize import keeps
 
     if paper.soft:  # its pixels cannot leave their range, and what it holds is no picture to be blurred
         return lambda x, gradient, index: x
     mean = net.twin.mean
-    keeps = [
-        optimize.decayed(chosen.decay, mean),
-        optimize.blurred(chosen.blur, chosen.blur_every),
-        optimize.without_small(chosen.small_norm, chosen.small_contribution, mean),
-        optimize.in_range,
+    several = [
+        keeps.decayed(chosen.decay, mean),
+        keeps.blurred(chosen.blur, chosen.blur_every),
+        keeps.without_small(chosen.small_norm, chosen.small_contribution, mean),
+        keeps.in_range,
     ]
-    return optimize.both(*keeps)
+    return keeps.both(*several)
 
 
 def _penalty(chosen: Recipe) -> Penalty | None:
-    from engine import optimize
+    from engine.optimize import keeps
 
     if not chosen.variation:
         return None
-    return lambda pixels: chosen.variation * optimize.total_variation(pixels)
+    return lambda pixels: chosen.variation * keeps.total_variation(pixels)
 
 
 def beginning(
@@ -208,12 +209,12 @@ def beginning(
     """
     import torch
 
-    from engine import optimize
+    from engine.optimize import ascend
 
     if start not in STARTS:
         raise ValueError(f"There is no start {start!r}; choose one of {', '.join(STARTS)}.")
     if start == "picture":
-        return paper.hide(optimize.tensor(image).repeat(count, 1, 1, 1))
+        return paper.hide(ascend.tensor(image).repeat(count, 1, 1, 1))
     height, width = size or net.input_size
     random = np.random.default_rng(seed)
     shape = (count, height, width, net.channels)
@@ -221,7 +222,7 @@ def beginning(
         pixels = random.random(shape, np.float32)
     else:
         pixels = np.broadcast_to(np.array(net.metadata.mean, np.float32), shape)
-    x = paper.hide(optimize.tensor(pixels))
+    x = paper.hide(ascend.tensor(pixels))
     if start == "noise":
         x = x + 0.01 * torch.from_numpy(random.standard_normal(tuple(x.shape)).astype(np.float32))
     return x
@@ -270,11 +271,11 @@ def _together(
     steps: int,
     seed: int,
 ) -> Iterator[Step]:
-    from engine import optimize
+    from engine.optimize import ascend
 
     x = beginning(net, paper, np.zeros(0), seed=seed, count=len(channels), size=size)
     target = units(net, layer, channels)
-    yield from optimize.ascend(target, x, net=net, steps=steps, **arguments(net, target, chosen, paper, seed))
+    yield from ascend.ascend(target, x, net=net, steps=steps, **arguments(net, target, chosen, paper, seed))
 
 
 def seen(net: Net, layer: str) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from engine.step import Step, last
 from engine.target import Target, asked, class_probability, class_score
 
 if TYPE_CHECKING:
-    from engine.optimize import Climb
+    from engine.optimize.ascend import Climb
 
 STARTS = ("picture", "mean")
 
@@ -80,7 +80,7 @@ def maximize_code_steps(
     import torch
     import torch.nn.functional as F
 
-    from engine import optimize, view
+    from engine.optimize import ascend, keeps, moves, view
 
     decoder = decoder_for(net)
     if number not in NUMBERS:
@@ -101,16 +101,16 @@ def maximize_code_steps(
         return pixels
 
     def keep(x: torch.Tensor, gradient: torch.Tensor, index: int) -> torch.Tensor:
-        x = optimize.gaussian(x, smooth) if smooth else x
+        x = keeps.gaussian(x, smooth) if smooth else x
         return (x + decay * (middle - x)).clamp(0, 1)
 
     x = (torch.from_numpy(beginning(net, decoder, image, start, seed)) - least) / span
-    yield from optimize.ascend(
+    yield from ascend.ascend(
         target,
         x.clamp(0, 1),
         net=net,
         steps=steps,
-        move=optimize.by_adam(rate),
+        move=moves.by_adam(rate),
         through=draw,
         view=view.shifted(round(jitter * min(net.input_size) / 224), seed),
         keep=keep,

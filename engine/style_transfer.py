@@ -23,16 +23,16 @@ from engine.gram import coloured, features, looked, multiple, proportions, scale
 from engine.half import PRECISIONS as PRECISIONS
 from engine.half import check_precision
 from engine.net import Net
+from engine.optimize.tiles import Part, Tally, tiled
 from engine.pictures import samples
 from engine.pictures.regions import masks
 from engine.step import Step, last
 from engine.texture import move_of, paper_of
-from engine.tiles import Part, Tally, tiled
 
 if TYPE_CHECKING:
     import torch
 
-    from engine.optimize import Climb
+    from engine.optimize.ascend import Climb
 
 STARTS = ("recoloured", "picture", "noise")
 COLOURS = ("of the style", "luminance", "histogram")
@@ -84,8 +84,8 @@ def style_transfer(
     dream: weight of what DeepDream climbs, the energy of a layer, as a share of the picture's own. dream_layer: which;
     by default the content layer. start: one of STARTS; "recoloured" is the picture with the style's mean colours and
     their covariance. canvas: "waves" or "pixels". move: "adam" or "lbfgs". tile: a larger picture is worked out by
-    tiles of so many pixels a side, in bounded memory (engine/tiles.py). precision: one of PRECISIONS, of the net's
-    numbers. seed: of the noise. Returns Climb; its scores are the weighed distances in percent, below 0. Raises
+    tiles of so many pixels a side, in bounded memory (engine/optimize/tiles.py). precision: one of PRECISIONS, of the
+    net's numbers. seed: of the noise. Returns Climb; its scores are the weighed distances in percent, below 0. Raises
     UnknownLayer, NoGradient, NotAPicture, ValueError.
     """
     knobs = dict(locals())
@@ -113,7 +113,7 @@ def style_transfer_steps(
     **knobs: Any,
 ) -> Iterator[Step]:
     """`style_transfer`, a Step with a Climb after each; resume: go on from one of the same run."""
-    from engine import optimize
+    from engine.optimize import ascend, keeps
 
     check_precision(precision)
     for value, allowed in ((colours, COLOURS), (start, STARTS)):
@@ -154,12 +154,12 @@ def style_transfer_steps(
                 else _first(content, begin, seed, styles, knobs["shares"], knobs.get("regions"))
             )
             pixels = (pixels @ pictures.LUMA)[..., None] if grey else pixels
-            x = paper.hide(optimize.tensor(pixels))
-            climb = climb and optimize.Climb(climb.pixels, climb.scores, x, None)
+            x = paper.hide(ascend.tensor(pixels))
+            climb = climb and ascend.Climb(climb.pixels, climb.scores, x, None)
         else:
             x = climb.x
-        cost = (lambda pixels: 100 * variation * optimize.total_variation(pixels)) if variation else None
-        for step in optimize.ascend(
+        cost = (lambda pixels: 100 * variation * keeps.total_variation(pixels)) if variation else None
+        for step in ascend.ascend(
             target,
             x,
             net=net,
@@ -330,9 +330,9 @@ def recoloured(style: np.ndarray, content: np.ndarray) -> np.ndarray:
 
 def _tinted(show: Callable, content: np.ndarray) -> Callable:
     """Greys (B, 1, H, W) as pixels of that luma in the content's colours, paler where they would leave [0, 1]."""
-    from engine import optimize
+    from engine.optimize import ascend
 
-    chroma = optimize.tensor(content - (content @ pictures.LUMA)[..., None])
+    chroma = ascend.tensor(content - (content @ pictures.LUMA)[..., None])
 
     def through(x: torch.Tensor) -> torch.Tensor:
         luma = show(x)

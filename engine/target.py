@@ -110,7 +110,7 @@ def number(net: Net, image: np.ndarray, target: Target | int) -> float:
 
 
 # What pictures are made for -------------------------------------------------------------------------------------------
-# For the loop in engine/optimize.py.
+# For the loop in engine/optimize/ascend.py.
 
 
 def units(net: Net, layer: str, channels: Sequence[int]) -> Target:

@@ -2,8 +2,8 @@
 
 Gatys, Ecker, Bethge 2015, arXiv:1505.07376. The Gram matrices are in engine/gram.py. The paper starts from white noise
 and uses L-BFGS on pixels; that is `canvas="pixels", move="lbfgs"`. By default the picture is changed as waves
-(engine/canvas.py), with Adam, and never shown twice at the same place, after Mordvintsev et al. 2018, Differentiable
-Image Parameterizations (doi 10.23915/distill.00012): then networks other than VGG serve, too.
+(engine/optimize/canvas.py), with Adam, and never shown twice at the same place, after Mordvintsev et al. 2018,
+Differentiable Image Parameterizations (doi 10.23915/distill.00012): then networks other than VGG serve, too.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from engine.net import Net
 from engine.step import Step, last
 
 if TYPE_CHECKING:
-    from engine.canvas import Canvas
-    from engine.optimize import Climb, Move
+    from engine.optimize.ascend import Climb
+    from engine.optimize.canvas import Canvas
+    from engine.optimize.moves import Move
 
 STARTS = ("histogram", "mean colour")
 CANVASES = ("waves", "pixels")
@@ -72,7 +73,7 @@ def texture_steps(
     resume: Climb | None = None,
 ) -> Iterator[Step]:
     """`texture`, a Step with a Climb after each; resume: go on from one of the same run."""
-    from engine import optimize, view
+    from engine.optimize import ascend, view
 
     if not 1 <= size <= LARGEST:
         raise ValueError(f"A texture of {size} pixels cannot be made; 1 to {LARGEST} can.")
@@ -82,7 +83,7 @@ def texture_steps(
     target = texture_target(net, [source], [net.graph.input, *layers], emphasis=[PIXELS, *[1.0] * len(layers)])
     paper, keep = paper_of(canvas, (size, size), net.channels)
     x = beginning(source, size, paper, start, seed)
-    yield from optimize.ascend(
+    yield from ascend.ascend(
         target,
         x,
         net=net,
@@ -141,30 +142,30 @@ def texture_depths_steps(
 
 def paper_of(canvas: str, size: tuple[int, int], channels: int) -> tuple[Canvas, object]:
     """The canvas of that name, and what keeps its pixels in their range. Raises ValueError."""
-    from engine import canvas as canvases
-    from engine import optimize
+    from engine.optimize import canvas as canvases
+    from engine.optimize import keeps
 
     if canvas not in CANVASES:
         raise ValueError(f"A picture is changed as {' or as '.join(CANVASES)}, not as {canvas!r}.")
     if canvas == "waves":
         return canvases.waves(size, channels), lambda x, gradient, index: x
-    return canvases.plain(), optimize.in_range
+    return canvases.plain(), keeps.in_range
 
 
 def move_of(move: str, canvas: str, numbers: int) -> Move:
     """The move of that name; L-BFGS remembers fewer steps of a large x. Raises ValueError."""
-    from engine import optimize
+    from engine.optimize import moves
 
     if move not in MOVES:
         raise ValueError(f"There is no move {move!r}; choose one of {', '.join(MOVES)}.")
     if move == "lbfgs":
-        return optimize.by_lbfgs(history=int(np.clip(MEMORY // (8 * numbers), 2, 20)))
-    return optimize.by_adam(0.05 if canvas == "waves" else 0.01)
+        return moves.by_lbfgs(history=int(np.clip(MEMORY // (8 * numbers), 2, 20)))
+    return moves.by_adam(0.05 if canvas == "waves" else 0.01)
 
 
 def beginning(source: np.ndarray, size: int, paper: Canvas, start: str, seed: int):
     """x to begin with, of noise. Raises ValueError where there is no such start."""
-    from engine import optimize
+    from engine.optimize import ascend
 
     if start not in STARTS:
         raise ValueError(f"There is no start {start!r}; choose one of {', '.join(STARTS)}.")
@@ -174,4 +175,4 @@ def beginning(source: np.ndarray, size: int, paper: Canvas, start: str, seed: in
         pixels = colours[random.integers(0, len(colours), (size, size))]
     else:
         pixels = colours.mean(0) + random.normal(0, 0.02, (size, size, source.shape[2]))
-    return paper.hide(optimize.tensor(np.clip(pixels, 0, 1)))
+    return paper.hide(ascend.tensor(np.clip(pixels, 0, 1)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine import canvas
+from engine.optimize import canvas
 
 
 @pytest.mark.parametrize("size", [(12, 16), (13, 9), (8, 15)])

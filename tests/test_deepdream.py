@@ -11,13 +11,14 @@ import onnx
 import pytest
 import torch
 
-from engine import image, optimize
+from engine import image
 from engine.deepdream import deepdream, deepdream_steps, guided, tiled
 from engine.model import metadata
 from engine.model.metadata import Metadata
 from engine.net import Net, UnknownLayer
 from engine.nets import available
 from engine.ops.windows import conv
+from engine.optimize import ascend
 from engine.pictures import samples
 from engine.step import last
 from engine.target import energy, unit
@@ -170,7 +171,7 @@ def test_skip_connections_go_together_at_odd_sizes(imagenette, name):
 @pytest.mark.parametrize("target", [lambda net: energy(net, "conv2"), lambda net: unit(net, "conv2", 1)])
 def test_one_tile_is_the_whole(tiny, target):
     net, target = tiny, target(tiny)
-    x = optimize.tensor(small.picture((24, 32)))
+    x = ascend.tensor(small.picture((24, 32)))
     given = {net.graph.input: x.requires_grad_()}
     value = target.value(net.twin(None, target.names, start=given))
     (gradient,) = torch.autograd.grad(value.sum(), x)
@@ -181,7 +182,7 @@ def test_one_tile_is_the_whole(tiny, target):
 
 def test_tiles_count_by_their_area(tiny):
     net, target = tiny, unit(tiny, "conv1", 1)
-    x = optimize.tensor(small.picture((24, 34))).requires_grad_()
+    x = ascend.tensor(small.picture((24, 34))).requires_grad_()
     value = tiled(net, target, 16).value({net.graph.input: x})  # rows 12 + 12; columns 12, 10 and 12, at even places
     (gradient,) = torch.autograd.grad(value.sum(), x)
     parts = [x.detach()[:, :, r : r + 12, c:d] for r in (0, 12) for c, d in ((0, 11), (11, 23), (23, 34))]

@@ -14,6 +14,7 @@ from engine import style_transfer as style_transfer_module
 from engine.gram import features
 from engine.net import Net
 from engine.nets import available as networks
+from engine.optimize.tiles import at_once
 from engine.style_transfer import (
     as_grey,
     opened,
@@ -23,7 +24,6 @@ from engine.style_transfer import (
     style_transfer_steps,
     wanted,
 )
-from engine.tiles import at_once
 
 CANVASES, MOVES = ("waves", "pixels"), ("adam", "lbfgs")
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from engine import optimize
 from engine.gram import features, looked, texture_tally
 from engine.half import has_bfloat16
 from engine.net import Net
 from engine.nets import available as networks
+from engine.optimize import ascend
+from engine.optimize.tiles import Part, at_once, tiled, windows
 from engine.style_transfer import resemblance, strength, style_transfer, style_transfer_steps, wanted
-from engine.tiles import Part, at_once, tiled, windows
 
 PROJECT = Path(__file__).parent.parent
 
@@ -30,7 +30,7 @@ def imagenette() -> Net:
 
 def climbed(net: Net, target, pixels: np.ndarray) -> tuple[float, torch.Tensor]:
     """The target's value of a picture, and its gradient by the pixels."""
-    x = optimize.tensor(pixels).requires_grad_()
+    x = ascend.tensor(pixels).requires_grad_()
     value = target.value(net.twin(x, target.names))
     return float(value.detach()), torch.autograd.grad(value.sum(), x)[0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.view import robust, shifted
+from engine.optimize.view import robust, shifted
 
 PIXELS = torch.rand(2, 3, 20, 31, generator=torch.Generator().manual_seed(0))
 

@@ -11,7 +11,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from engine.optimize import View, drawn
+from engine.optimize.ascend import View, drawn
 
 
 def shifted(most: int, seed: int = 0) -> View:
