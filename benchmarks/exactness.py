@@ -2,7 +2,8 @@
 
 Random weights, with normalisations that change what goes through them, on pictures that are not square. Patches of
 random sizes from 1 to 64 pixels, of random content, at random places, at the edges and in the corners. Each network
-twice: where engine/incremental.py ends the parts by its costs, and with parts as far as positions are treated alike.
+twice: where engine/incremental/plan.py ends the parts by its costs, and with parts as far as positions are treated
+alike.
 
     python -m benchmarks.exactness                 all of them, about twenty minutes on two cores
     python -m benchmarks.exactness --nets resnet18,densenet121
@@ -25,7 +26,7 @@ import torch
 from torchvision import models
 
 from benchmarks.coverage import built
-from engine import incremental
+from engine.incremental import parts, plan
 from engine.model.metadata import Metadata, write
 from engine.net import Net
 from engine.pictures.fill import blank
@@ -74,7 +75,7 @@ def largest(net: Net, seed: int) -> tuple[float, float, float, int]:
         whole = image[None].repeat(len(places), 0)
         for picture, (i, j), patch in zip(whole, places, patches, strict=True):
             picture[i : i + shape[0], j : j + shape[1]] = patch
-        ask = incremental.changed(net, image, [net.logits], shape, rows=places[:, 0], cols=places[:, 1])
+        ask = parts.changed(net, image, [net.logits], shape, rows=places[:, 0], cols=places[:, 1])
         found = ask(places, patches)[net.logits].reshape(len(places), -1)
         wanted = np.concatenate([net.scores(net.batch(*whole[i : i + 4])) for i in range(0, len(whole), 4)])
         scale = float(np.abs(wanted).max())
@@ -105,14 +106,14 @@ def main(nets: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             net = network(name, Path(folder))
         off, effect, least, count = largest(net, number)
-        with mock.patch.object(incremental, "_end", to_the_end):
-            incremental._known.clear()
+        with mock.patch.object(plan, "_end", to_the_end):
+            parts._known.clear()
             far, _, _, more = largest(net, number + 1000)
         passed += max(off, far) <= AGREED
         pictures += count + more
         cells = (name, "{} × {}".format(*net.input_size), f"{off:.0e}", f"{far:.0e}", f"{effect:.0e}", f"{least:.0%}")
         click.echo(f"| {' | '.join(cells)} | {time.monotonic() - start:.0f} |")
-        incremental._known.clear()
+        parts._known.clear()
         del net
         gc.collect()
     click.echo(f"\n**{passed} of {len(names)}** within {AGREED:.0e} of the largest score, on {pictures} pictures.")

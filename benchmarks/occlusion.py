@@ -31,9 +31,12 @@ from captum.attr import Occlusion
 
 from benchmarks.networks import Pair
 from benchmarks.timing import seconds
-from engine import bound as bindings
-from engine import incremental, incremental_gpu, occlusion
 from engine import net as networks
+from engine import occlusion
+from engine.incremental import bound as bindings
+from engine.incremental import gpu as on_device
+from engine.incremental import parts as by_parts
+from engine.incremental import plan
 from engine.model import projective_field
 from engine.net import Net
 from engine.pictures import samples
@@ -84,8 +87,8 @@ _whole: WeakKeyDictionary[Net, OrderedDict] = WeakKeyDictionary()  # plans witho
 def whole_pictures() -> Iterator[None]:
     """Nothing by parts meanwhile."""
     with (
-        mock.patch.object(incremental, "_end", return_value=(0, 1.0)),
-        mock.patch.object(incremental, "_known", _whole),
+        mock.patch.object(plan, "_end", return_value=(0, 1.0)),
+        mock.patch.object(by_parts, "_known", _whole),
     ):
         yield
 
@@ -95,7 +98,7 @@ class Case:
 
     def __init__(self, pair: Pair, patch: int, picture: np.ndarray | None = None):
         self.net, self.patch = pair.net, patch
-        self.device = incremental.gpu(pair.net) or "cpu"
+        self.device = plan.gpu(pair.net) or "cpu"
         self.module = pair.module.to(self.device)
         self.image, _ = self.net.view(samples.load(PICTURE) if picture is None else picture)
         batch = self.net.batch(self.image)
@@ -149,9 +152,9 @@ class Case:
         places = np.array(list(itertools.product(*(range(0, s - self.patch + 1, 24) for s in self.image.shape[:2]))))
         patches = np.full((len(places), self.patch, self.patch, 3), 0.5, np.float32)
         size = (self.patch, self.patch)
-        found = incremental.changed(net, self.image, names, size, rows=places[:, 0], cols=places[:, 1])(places, patches)
+        found = by_parts.changed(net, self.image, names, size, rows=places[:, 0], cols=places[:, 1])(places, patches)
         with whole_pictures(), mock.patch.object(networks, "providers", return_value=[networks.CPU]):
-            wanted = incremental.changed(Net(net.path), self.image, names, size)(places, patches)
+            wanted = by_parts.changed(Net(net.path), self.image, names, size)(places, patches)
         found, wanted = (each[net.logits].reshape(len(places), -1) for each in (found, wanted))
         return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
@@ -294,12 +297,12 @@ def profile(pair: Pair) -> dict[str, float]:
 
         return run
 
-    cutter = (incremental_gpu if on_gpu else incremental)._Cutter
+    cutter = (on_device if on_gpu else by_parts)._Cutter
     with (
-        mock.patch.object(incremental, "cores", return_value=1),
-        mock.patch.object(incremental, "_known", WeakKeyDictionary()),
+        mock.patch.object(by_parts, "cores", return_value=1),
+        mock.patch.object(by_parts, "_known", WeakKeyDictionary()),
         mock.patch.object(cutter, "__call__", timed("cutting", cutter.__call__)),
-        mock.patch.object(incremental, "_run", timed("layers", incremental._run)),
+        mock.patch.object(plan, "_run", timed("layers", plan._run)),
         mock.patch.object(bindings, "run", timed("layers", bindings.run)),
     ):
         case.ours(STRIDE)

@@ -25,8 +25,8 @@ import torch
 
 from benchmarks.networks import Pair
 from benchmarks.timing import Comparison, alternate, seconds
-from engine import incremental
 from engine.adversarial import eight_bit
+from engine.incremental import plan
 from engine.one_pixel import SHARE, SPREAD, FewPixels, one_pixel
 from engine.pictures import samples
 
@@ -123,8 +123,8 @@ def compare(pair: Pair, rounds: int) -> Iterator[Raced]:
 
     def whole() -> FewPixels:
         with (
-            mock.patch.object(incremental, "planned", return_value=None),
-            mock.patch.object(incremental, "_known", WeakKeyDictionary()),
+            mock.patch.object(plan, "planned", return_value=None),
+            mock.patch.object(plan, "_known", WeakKeyDictionary()),
         ):
             return ours()
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from engine import image as pictures
 from engine.adversarial import eight_bit
-from engine.incremental import changed
+from engine.incremental.parts import changed
 from engine.net import Net, softmax
 from engine.pictures import regions, samples
 from engine.pictures.regions import bounds

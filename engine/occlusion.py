@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.evidence import Evidence
-from engine.incremental import Changed, changed
+from engine.incremental.parts import Changed, changed
 from engine.net import Net
 from engine.pictures.fill import FILLS as FILLS
 from engine.pictures.fill import blank
@@ -56,13 +56,11 @@ def occlusion(
     """The number that is asked about, with the patch at each position.
 
     image: (H, W, C) pixels of the net's own size. target: a class, whose probability is read, or any other Target.
-    patch, stride: in pixels. fill: one of FILLS. seed: of the fill "noise".
-    field: of each map's side, how much of what a patch touches is computed again at most; 1 for all of it, which is
-    exact, and less for a quicker, approximate map (engine/incremental.py). drill: of the positions between those that
-    are always visited, which share is: first those in the middle of four, then where hiding changes most. What lies
-    between is interpolated.
-    Returns (rows, cols) in the target's unit; entry (i, j) is for the patch from (i * stride, j * stride).
-    Raises UnknownClass, ValueError.
+    patch, stride: in pixels. fill: one of FILLS. seed: of the fill "noise". field: of each map's side, how much of what
+    a patch touches is computed again at most; 1 for all of it, which is exact, and less for a quicker, approximate map
+    (engine/incremental/plan.py). drill: of the positions between those that are always visited, which share is: first
+    those in the middle of four, then where hiding changes most. What lies between is interpolated. Returns (rows, cols)
+    in the target's unit; entry (i, j) is for the patch from (i * stride, j * stride). Raises UnknownClass, ValueError.
     """
     return last(occlusion_steps(**locals()))
 

@@ -4,7 +4,7 @@ Su, Vargas, Kouichi 2017, arXiv:1710.08864: differential evolution (Storn & Pric
 without crossover. The network is only asked for scores, in batches, through ONNX Runtime: a black box. Ours departs in
 three places: colours are in steps of 1/255, so that what is found is what is saved; a place that leaves the picture
 comes back in on the other side; and of a single pixel only what it changes is computed again
-(engine/incremental.py).
+(engine/incremental/plan.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from engine.adversarial import AIMS, eight_bit
-from engine.incremental import changed
+from engine.incremental.parts import changed
 from engine.net import Net, softmax
 from engine.statistics import share_interval
 from engine.step import Step, last

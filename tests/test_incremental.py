@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from nets import node
 
-from engine import bound, incremental, incremental_gpu
-from engine.incremental import changed
+from engine.incremental import bound, gpu, parts
+from engine.incremental import plan as plans
+from engine.incremental.parts import changed
 from engine.model import projective_field
 from engine.net import Net
 
@@ -101,8 +102,8 @@ def to_the_end(monkeypatch):
     def to_the_end(net, names, nodes, layers, costs, prices):
         return len(layers), sum(layer.cost for layer in layers) / sum(costs.values())
 
-    monkeypatch.setattr(incremental, "_end", to_the_end)
-    monkeypatch.setattr(incremental, "WORTH", np.inf)
+    monkeypatch.setattr(plans, "_end", to_the_end)
+    monkeypatch.setattr(plans, "WORTH", np.inf)
 
 
 @pytest.fixture(params=["", "cpu"], ids=["as it is", "in torch's memory"])
@@ -110,7 +111,8 @@ def place(request):
     """Where it runs: as this machine has it; and as on a GPU, with the CPU as torch's device."""
     with pytest.MonkeyPatch.context() as patched:
         if request.param:
-            patched.setattr(incremental, "gpu", lambda net: request.param)
+            for module in (plans, parts):
+                patched.setattr(module, "gpu", lambda net: request.param)
         yield request.param
 
 
@@ -136,9 +138,9 @@ def both(net: Net, size: tuple[int, int] = (1, 1), **knobs: object) -> tuple[np.
     return found, wanted, float(np.abs(wanted - net.scores(net.batch(original))).max())
 
 
-def plan(net: Net, size: tuple[int, int] = (1, 1)) -> incremental.Plan | None:
+def plan(net: Net, size: tuple[int, int] = (1, 1)) -> plans.Plan | None:
     every = (np.arange(side - s + 1) for side, s in zip(net.input_size, size, strict=True))
-    return incremental.planned(net, [net.logits], size, *every)
+    return plans.planned(net, [net.logits], size, *every)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 5), (33, 64), SIZE], ids=str)
@@ -170,8 +172,9 @@ def test_a_network_that_ships(name, place, monkeypatch):
 
 def test_on_a_gpu_calls_have_few_sizes(tmp_path, monkeypatch):
     """ONNX Runtime chooses anew how to convolve for each. What is asked in between leaves nothing behind."""
-    monkeypatch.setattr(incremental, "gpu", lambda net: "cpu")
-    monkeypatch.setattr(incremental_gpu, "AT_A_TIME", 12)
+    for module in (plans, parts):
+        monkeypatch.setattr(module, "gpu", lambda net: "cpu")
+    monkeypatch.setattr(gpu, "AT_A_TIME", 12)
     net, seen = made("residual", tmp_path), set()
     run = bound.run
     monkeypatch.setattr(
@@ -295,7 +298,7 @@ def test_where_it_is_not_worth_it_whole_pictures_are_asked_about(tiny, place, tm
     assert plan(fixed) is None, "a batch of a size of its own"
     monkeypatch.undo()
     whole = plan(tiny)
-    if incremental.gpu(tiny):  # they are put together there
+    if plans.gpu(tiny):  # they are put together there
         assert (whole.stages, whole.maps, whole.share) == ((), ("image",), 1)
     else:
         assert whole is None, "a small picture"
@@ -313,7 +316,7 @@ def test_a_network_that_begins_with_the_mean_is_asked_whole(place, tmp_path):
     made = nets.model(nodes, {"w": weights(w=(3, 4))["w"].astype(np.float32)}, shape=("batch", 3, *SIZE), about=ABOUT)
     net = nets.save(made, tmp_path / "net.onnx")
     whole = plan(net)
-    assert whole.maps == ("image",) if incremental.gpu(net) else whole is None
+    assert whole.maps == ("image",) if plans.gpu(net) else whole is None
     found, wanted, effect = both(net, (8, 5))
     assert effect > 1e-3
     np.testing.assert_array_equal(found, wanted)

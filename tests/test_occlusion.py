@@ -8,8 +8,8 @@ import nets
 import numpy as np
 import pytest
 
-from engine import incremental
 from engine import net as net_module
+from engine.incremental import plan
 from engine.net import Net, UnknownClass, softmax
 from engine.occlusion import (
     FILLS,
@@ -147,7 +147,7 @@ def test_coarse_to_fine_begins_with_every_eighth_then_every_fourth():
 
 def small_batches(net, monkeypatch, size=5):
     monkeypatch.setitem(vars(net), "batch_size", size)  # where the cached property keeps it
-    monkeypatch.setattr(incremental, "gpu", lambda net: None)  # which would take all at once
+    monkeypatch.setattr(plan, "gpu", lambda net: None)  # which would take all at once
 
 
 def test_every_step_reports_what_is_done(tiny, picture, monkeypatch):

@@ -15,12 +15,12 @@ import pytest
 from click.testing import CliRunner
 from test_incremental import made
 
-from engine import incremental
 from engine.__main__ import main as engine
 from engine.adversarial import eight_bit
 from engine.data import sets
 from engine.data.examples import examples
 from engine.image import load, to_png
+from engine.incremental import parts
 from engine.net import Net, softmax
 from engine.one_pixel import named, one_pixel, one_pixel_steps, painted, rate, success, success_steps
 from engine.statistics import share_interval
@@ -112,8 +112,8 @@ def test_a_large_picture_is_asked_by_parts_and_the_same_is_found(kind, tmp_path,
     )
     by_parts = one_pixel(net, picture, 2, aim="toward", population=30, steps=6)
     assert set(asked) == {1}, "as a whole, only the best of each generation"
-    monkeypatch.setattr(incremental, "planned", lambda *args, **knobs: None)
-    incremental._known.clear()
+    monkeypatch.setattr(parts, "planned", lambda *args, **knobs: None)
+    parts._known.clear()
     whole = one_pixel(net, picture, 2, aim="toward", population=30, steps=6)
     assert max(asked) == 30
     np.testing.assert_array_equal(by_parts.pixels, whole.pixels)

@@ -1,11 +1,11 @@
 """The same on a GPU: what does the network say of a picture of which one place has changed?
 
-What engine/incremental.py plans, computed where everything stays on the device: the unchanged maps are made there and
-never leave it, parts are cut and put in by torch, and layers run in ONNX Runtime on torch's memory (engine/bound.py).
-Only the patches go there and the asked numbers come back. A GPU wants few and large pieces of work, and always the
-same: hundreds of places go through a layer at once, with windows of one size, and as many in each call, since ONNX
-Runtime chooses anew how to convolve whenever a shape changes. Where no layer is worth doing by parts the plan has none,
-and what is put together on the device is whole pictures.
+What engine/incremental/plan.py plans, computed where everything stays on the device: the unchanged maps are made there
+and never leave it, parts are cut and put in by torch, and layers run in ONNX Runtime on torch's memory
+(engine/incremental/bound.py). Only the patches go there and the asked numbers come back. A GPU wants few and large
+pieces of work, and always the same: hundreds of places go through a layer at once, with windows of one size, and as
+many in each call, since ONNX Runtime chooses anew how to convolve whenever a shape changes. Where no layer is worth
+doing by parts the plan has none, and what is put together on the device is whole pictures.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from engine import bound
+from engine.incremental import bound
 from engine.net import Net
 
 if TYPE_CHECKING:
-    from engine.incremental import Cut, Plan
+    from engine.incremental.plan import Cut, Plan
 
 BYTES = 2 * 2**30  # of the device's memory, that places asked about at once may take
 AT_A_TIME = 1024  # places at most
 
 
 class ChangedOnGpu:
-    """As `engine.incremental.Changed`, on a device of torch's."""
+    """As `engine.incremental.parts.Changed`, on a device of torch's."""
 
     def __init__(
         self, net: Net, image: np.ndarray, names: Sequence[str], plan: Plan, field: float, device: str
