@@ -162,7 +162,7 @@ def import_weights(file: Path, architecture: str, labels: Path | None, out: Path
     The architecture is one of torchvision's classifiers, with any number of classes. Nothing in FILE is run. Where it
     goes by default, the app and the other commands find it by FILE's name.
     """
-    from engine import weights
+    from engine.intake import weights
     from engine.nets.folder import home
 
     names = [line.strip() for line in labels.read_text("utf-8").splitlines() if line.strip()] if labels else []
@@ -445,7 +445,7 @@ def index(net: str, given: str, layers: str, folder: Path | None) -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def examine(file: Path) -> None:
     """Open a stranger's FILE in a process of its own, with limits, and say whether the app would open it."""
-    from engine import opening
+    from engine.intake import opening
 
     content, step = opening.read(file), None
     for step in command.shown(opening.examine_steps(content, file.name, beside=file.resolve().parent), "examine"):  # noqa: B007
@@ -493,7 +493,7 @@ def label(
 
     NET stays as it is. `preprocessing` ranks the ways that it may have been trained in.
     """
-    from engine import labelling, preprocessing
+    from engine.intake import labelling, preprocessing
 
     network = Net(available.find(net), input=texts["picture_input"])
     said: dict[str, Any] = {key: value for key, value in texts.items() if value is not None}

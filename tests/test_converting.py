@@ -20,11 +20,11 @@ import torch
 from hostile import make
 from torchvision import models
 
-from engine import bringing, converting
-from engine.converting import Converted, Several, convert, convert_steps
+from engine.intake import bringing, converting
+from engine.intake.converting import Converted, Several, convert, convert_steps
+from engine.intake.opening import Examiner, Limits, Refused
 from engine.net import Net
 from engine.nets import available
-from engine.opening import Examiner, Limits, Refused
 
 PROJECT = Path(__file__).parent.parent
 CLASSES = 7
@@ -237,8 +237,8 @@ def test_the_child_can_open_nothing(tmp_path):
     (tmp_path / make.CANARY).write_text("secret")
     script = f"""
 import socket, sys, torch
-from engine import converting, opening
-converting._warm(); opening._shut(False)
+from engine.intake import converting, examining
+converting._warm(); examining._shut(False)
 failed = []
 for way in (lambda: open({str(tmp_path / make.CANARY)!r}), lambda: torch.load({str(tmp_path / make.CANARY)!r}),
             lambda: socket.socket(), lambda: open("new", "wb")):

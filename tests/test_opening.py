@@ -15,10 +15,10 @@ import onnx
 import pytest
 from hostile import fuzz, make
 
-from engine import claims, opening
+from engine.intake import claims, opening
+from engine.intake.opening import Examiner, Limits, Refused, Report, examine, examine_steps
 from engine.net import BadNetwork, Net
 from engine.nets import available
-from engine.opening import Examiner, Limits, Refused, Report, examine, examine_steps
 
 LIMITS = Limits(seconds=3.0, memory=1 << 29)
 unix = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="These limits are Linux's.")
@@ -123,9 +123,9 @@ def test_the_child_can_open_nothing_and_write_nothing(tmp_path):
     script = f"""
 import socket, onnx, sys
 from pathlib import Path
-from engine import opening
+from engine.intake import examining
 canary = {str(tmp_path / make.CANARY)!r}
-opening._warm(); opening._shut(False)
+examining._warm(); examining._shut(False)
 failed = []
 for way in (lambda: open(canary), lambda: onnx.load(canary), lambda: socket.socket(), 
             lambda: next(Path({str(tmp_path)!r}).iterdir()), lambda: open("new", "wb")):

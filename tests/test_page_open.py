@@ -16,11 +16,11 @@ from hostile import make
 from test_pages import PATIENCE, charts, check, chosen, fine, goto, opened, scene, shown
 from torchvision import models
 
-from engine import bringing, converting
-from engine.labelling import labelled
+from engine.intake import bringing, converting
+from engine.intake.labelling import labelled
+from engine.intake.preprocessing import answers, preprocessing, ways
 from engine.net import Net, softmax
 from engine.nets import available
-from engine.preprocessing import answers, preprocessing, ways
 from engine.step import Step
 from ui.jobs import line
 

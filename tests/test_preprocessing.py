@@ -13,15 +13,15 @@ from click.testing import CliRunner
 from hostile import make
 from onnx import numpy_helper
 
-from engine import bringing, labelling
 from engine.__main__ import main as engine
-from engine.labelling import BadLabels, fit, labelled, read_labels, turn_round, usual
+from engine.intake import bringing, labelling
+from engine.intake.labelling import BadLabels, fit, labelled, read_labels, turn_round, usual
+from engine.intake.opening import Refused
+from engine.intake.preprocessing import FILE, Way, agreement, prepared, preprocessing, preprocessing_steps, told, ways
 from engine.model.metadata import Metadata
 from engine.net import Net
 from engine.nets import available
-from engine.opening import Refused
 from engine.pictures import samples
-from engine.preprocessing import FILE, Way, agreement, prepared, preprocessing, preprocessing_steps, told, ways
 from engine.step import last
 
 
@@ -126,7 +126,7 @@ def test_reading_names_takes_no_torch():
     import subprocess
     import sys
 
-    script = "import sys; from engine import labelling; labelling.imagenet(); print('torch' in sys.modules)"
+    script = "import sys; from engine.intake import labelling; labelling.imagenet(); print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
 

@@ -14,10 +14,11 @@ import torch
 from click.testing import CliRunner
 from torchvision import models
 
-from engine import image, weights
+from engine import image
 from engine.__main__ import main
+from engine.intake import weights
+from engine.intake.weights import BadWeights, candidates, chosen, compared, kind, opened, read
 from engine.net import Net
-from engine.weights import BadWeights, candidates, chosen, compared, kind, opened, read
 
 CLASSES = 7
 

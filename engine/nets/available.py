@@ -1,7 +1,7 @@
 """Which networks are at hand?
 
 Those that ship with the project, after them those that were fetched or put into the user's cache folder, and those that
-were brought through the app (engine/bringing.py).
+were brought through the app (engine/intake/bringing.py).
 """
 
 from __future__ import annotations

@@ -13,14 +13,15 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import bringing, claims, command, image, labelling, opening
-from engine.converting import Several
-from engine.labelling import BadLabels
+from engine import command, image
+from engine.intake import bringing, claims, labelling, opening
+from engine.intake.converting import Several
+from engine.intake.labelling import BadLabels
+from engine.intake.preprocessing import TOP, Way, answers, preprocessing, preprocessing_steps, ways
+from engine.intake.weights import SUFFIXES
 from engine.net import Net, softmax
 from engine.nets import available
 from engine.nets.folder import home, hosted
-from engine.preprocessing import TOP, Way, answers, preprocessing, preprocessing_steps, ways
-from engine.weights import SUFFIXES
 from ui import controls, foot, links, sidebar
 from ui.charts import network
 from ui.jobs import line, watch

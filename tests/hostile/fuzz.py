@@ -1,8 +1,8 @@
 """Thousands of damaged networks: does each get opened or a sentence, and does the app's process live through all?
 
 `python -m tests.hostile.fuzz --mutants 10000 --seed 0` changes real files in all the ways that it knows, asks
-engine/opening.py about each, and opens those that pass as the app would. It ends with status 1 where anything but a
-refusal came out of that, and leaves the file behind.
+engine/intake/opening.py about each, and opens those that pass as the app would. It ends with status 1 where anything
+but a refusal came out of that, and leaves the file behind.
 
 With --twin, what opens is asked for its certificate, too, in the child and within its limits (twinned.py): each has a
 twin that equals ONNX Runtime, or a sentence why it has none. Files are then changed once each, so that more open.
@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from engine.intake.opening import Examiner, Limits, Refused, Report
 from engine.net import BadNetwork, Net
-from engine.opening import Examiner, Limits, Refused, Report
 
 from . import make
 

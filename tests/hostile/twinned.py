@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from engine import opening
+from engine.intake import examining
 from engine.net import Net
 from engine.nets import certificate
 
@@ -21,7 +21,7 @@ def warm() -> None:
     import torch
 
     torch.set_num_threads(2)
-    opening._warm()
+    examining._warm()
     versions = certificate._versions()  # which reads files
     certificate._versions = lambda: versions
     for name in ("digits", "clever_hans"):
@@ -60,7 +60,7 @@ def _last(trace):
 
 
 def answer(content: bytes, head: dict, say: Callable) -> dict[str, Any]:
-    opening._examined(content, head["name"], None, say)
+    examining._examined(content, head["name"], None, say)
     return certified(content)
 
 
@@ -68,5 +68,5 @@ if __name__ == "__main__":
     import logging
 
     logging.disable()
-    opening = sys.modules["engine.opening"]
-    opening.main(warm=warm, answer=answer)
+    opening = sys.modules["engine.intake.opening"]
+    examining.main(warm=warm, answer=answer)

@@ -1,7 +1,7 @@
 """Does what a network's file claims add up? Asked before anything is made of it, so that it may come from anybody.
 
 Only what the file says is looked at; nothing is allocated by it and nothing is run. What passes here may still be too
-large or too slow: engine/opening.py, which asks, does so in a child process with limits.
+large or too slow: engine/intake/opening.py, which asks, does so in a child process with limits.
 
 Refused are, beside what contradicts itself: data in other files (a location can name any file of the host), operators
 of one's own domains (they need code that came along), graphs inside nodes (Loop and Scan may run for ever on the one

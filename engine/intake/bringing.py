@@ -1,9 +1,9 @@
 """How does a stranger's file become one of the networks at hand?
 
-It is examined in a process of its own (engine/opening.py), and kept in the user's cache folder under a name of its own,
-so that every page, every link and the command line find it. The folder is bounded: what was brought longest ago goes
-first. Where the app is open to people who do not know each other (engine/nets/folder.py: hosted), a name ends in a part
-of the content's SHA-256, which nobody guesses who has not got the file; and nobody is shown a list.
+It is examined in a process of its own (engine/intake/opening.py), and kept in the user's cache folder under a name of
+its own, so that every page, every link and the command line find it. The folder is bounded: what was brought longest
+ago goes first. Where the app is open to people who do not know each other (engine/nets/folder.py: hosted), a name ends
+in a part of the content's SHA-256, which nobody guesses who has not got the file; and nobody is shown a list.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import onnx
 
-from engine import converting, opening
-from engine.converting import Converted, Several
-from engine.labelling import labelled
+from engine.intake import converting, examining, opening
+from engine.intake.converting import Converted, Several
+from engine.intake.labelling import labelled
+from engine.intake.opening import Limits, Refused, Report
 from engine.nets import available, zoo
 from engine.nets.folder import hosted
-from engine.opening import Limits, Refused, Report
 from engine.step import Step
 
 MOST_BYTES, MOST = 4 << 30, 200  # of all that is kept, and how many
@@ -104,11 +104,10 @@ def bring_steps(
     """Examine a file and keep it: Step(stage, of how many, what is done, in words), the last one with its new name.
 
     beside: the folder that it lies in, where weights may lie in other files; they go into the one that is kept.
-    instead: see `keep`.
-    A file of weights alone (engine/converting.py) is made a network first. architecture: torchvision's name of it;
-    where it is not given and several fit, the last step has a `converting.Several` of them, and nothing is kept.
-    Where the graph leaves the size of pictures open and the file does not state it, it is guessed and written down.
-    Raises Refused.
+    instead: see `keep`. A file of weights alone (engine/intake/converting.py) is made a network first. architecture:
+    torchvision's name of it; where it is not given and several fit, the last step has a `converting.Several` of them,
+    and nothing is kept. Where the graph leaves the size of pictures open and the file does not state it, it is guessed
+    and written down. Raises Refused.
     """
     step, total, before = None, len(opening.STAGES) + 1, 0
     if converting.is_weights(content, name):
@@ -127,7 +126,7 @@ def bring_steps(
             yield Step(before + step.index, total, step.result)
     report: Report = step.result
     if report.external:
-        content = opening.merged(onnx.load_model_from_string(content), beside)
+        content = examining.merged(onnx.load_model_from_string(content), beside)
     if size := guessed_size(report):
         content = labelled(content, input_size=size)
     yield Step(total - 1, total, "Keeping it")

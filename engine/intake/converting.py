@@ -1,9 +1,10 @@
 """May these weights become a network? A stranger's file of them is read in a process of its own, which may fail.
 
-It is the process of engine/opening.py, with PyTorch loaded before its limits are set: by the time it sees the file it
-can open no other, write none, and has bounded memory and time. There the weights are read (engine/weights.py: tensors
-and plain containers, no code), the architecture is told, and the network is written as ONNX, which comes back as bytes.
-They are trusted no more than the file was: whoever asked examines them as any other network that was brought.
+It is the process of engine/intake/opening.py, with PyTorch loaded before its limits are set: by the time it sees the
+file it can open no other, write none, and has bounded memory and time. There the weights are read
+(engine/intake/weights.py: tensors and plain containers, no code), the architecture is told, and the network is written
+as ONNX, which comes back as bytes. They are trusted no more than the file was: whoever asked examines them as any other
+network that was brought.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from engine import opening, weights
-from engine.claims import MAX_BYTES, Refused
-from engine.opening import Examiner, Limits
+from engine.intake import examining, opening, weights
+from engine.intake.claims import MAX_BYTES, Refused
+from engine.intake.opening import Examiner, Limits
+from engine.intake.weights import SUFFIXES, BadWeights
 from engine.step import Step, last
-from engine.weights import SUFFIXES, BadWeights
 
 STAGES = (
     "Starting a process of its own, with PyTorch: some 10 s",
@@ -96,7 +97,7 @@ def convert_steps(content: bytes, name: str, *, architecture: str = "", limits: 
 
 
 class _Converter(Examiner):
-    module, stages, room, start = "engine.converting", STAGES, MAX_BYTES, 180.0
+    module, stages, room, start = "engine.intake.converting", STAGES, MAX_BYTES, 180.0
 
     def _found(self, answer: dict, made: bytes, name: str, content: bytes) -> Converted | Several:
         try:
@@ -122,10 +123,10 @@ def _warm() -> None:
     from torch import nn
 
     from engine.model.metadata import Metadata
-    from engine.nets import zoo  # noqa: F401  engine/weights.py takes it when it needs it
+    from engine.nets import zoo  # noqa: F401  engine/intake/weights.py takes it when it needs it
     from engine.nets.export import exported
 
-    opening._warm()
+    examining._warm()
     torch.set_num_threads(min(torch.get_num_threads(), 4))
     parts = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
     module = nn.Sequential(*parts).eval()
@@ -175,6 +176,6 @@ def _convert(content: bytes, head: dict, say: Callable) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from engine import converting  # the same module under its own name, so that its classes are the others'
+    from engine.intake import converting
 
-    opening.main(warm=converting._warm, answer=converting._convert)
+    examining.main(warm=converting._warm, answer=converting._convert)
