@@ -52,10 +52,10 @@ class Asking:
 @functools.cache
 def ways() -> dict[str, Asking]:
     """Every way to ask, by its title, in alphabetical order."""
-    from engine import command  # which looks through the engine's modules, of which this is one
+    from engine import methods
 
     found = {}
-    for method in command.methods().values():
+    for method in methods.methods().values():
         if _gives_evidence(method.function):
             title = (inspect.getdoc(method.function) or "").partition(": ")[0]
             found[title] = Asking(title, method.function, method.steps)

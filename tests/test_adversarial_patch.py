@@ -14,7 +14,6 @@ from PIL import Image
 
 from engine import adversarial_patch as patches
 from engine import image
-from engine.__main__ import main
 from engine.adversarial import eight_bit
 from engine.adversarial_patch import (
     SIDE,
@@ -32,6 +31,7 @@ from engine.adversarial_patch import (
     shuffled,
     with_patch,
 )
+from engine.cli.main import main
 from engine.data import sets
 from engine.data.examples import examples
 from engine.net import Net, softmax

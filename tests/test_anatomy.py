@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from nets import node
 
 from engine import anatomy as anatomies
-from engine.__main__ import main
 from engine.anatomy import anatomy, histogram, profile, profile_steps, statistics, weights
+from engine.cli.main import main
 from engine.diagram import LEVELS, Diagram, diagram, dot, parts, path, usual
 from engine.model import metadata
 from engine.net import Net, UnknownLayer

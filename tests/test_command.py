@@ -21,9 +21,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from engine import command, image, occlusion, saliency
-from engine.__main__ import main
+from engine import image, methods, occlusion, saliency
+from engine import record as records
 from engine.boxes import bounding_box
+from engine.cli import run as running
+from engine.cli.main import main
 from engine.filters import filters
 from engine.grad_cam import grad_cam
 from engine.net import Net
@@ -34,7 +36,7 @@ from engine.step import Step
 from engine.target import class_margin, class_score, direction, unit
 
 PROJECT = Path(__file__).parent.parent
-METHODS = {name: method for name, method in command.methods().items() if name not in main.commands}
+METHODS = {name: method for name, method in methods.methods().items() if name not in main.commands}
 
 
 @pytest.fixture(autouse=True)
@@ -91,14 +93,14 @@ def test_the_methods_are_found_and_the_helpers_are_not():
 
 def test_no_two_methods_share_a_name():
     """Otherwise one of them could not be called."""
-    found = [name for module, name in command.candidates() if command._method(importlib.import_module(module), name)]
-    assert len(found) == len(set(found)) == len(command.methods())
+    found = [name for module, name in methods.candidates() if methods._method(importlib.import_module(module), name)]
+    assert len(found) == len(set(found)) == len(methods.methods())
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_options_are_the_signatures(name):
     method = METHODS[name]
-    words = {option.name: option for option in command.options(method)}
+    words = {option.name: option for option in running.options(method)}
     parameters = inspect.signature(method.function).parameters
     for parameter in parameters.values():
         if parameter.name in words and parameter.default not in (parameter.empty, None):
@@ -131,7 +133,7 @@ def _module(source: str) -> types.ModuleType:
     ],
 )
 def test_the_rule(signature, is_one):
-    assert (command._method(_module(f"def f{signature}: ..."), "f") is not None) == is_one
+    assert (methods._method(_module(f"def f{signature}: ..."), "f") is not None) == is_one
 
 
 def test_a_knob_has_its_type_its_default_its_choices_and_its_words():
@@ -146,14 +148,14 @@ def f(net, image, *, step: float = 2, way: str = "up", seed: int | None = None, 
     Returns (h, w) metres. Raises Nothing.
     """
 ''')
-    method = command._method(module, "f")
+    method = methods._method(module, "f")
     assert [(k.name, k.kind, k.default, k.choices, k.help) for k in method.knobs] == [
         ("step", float, 2, (), "in numbers of two lines: this and that."),
         ("way", str, "up", ("up", "down"), "one of WAYS."),
         ("seed", int, None, (), "in numbers of two lines: this and that."),
         ("clip", bool, True, (), "whether at all."),
     ]
-    assert command.returned(module.f) == "(h, w) metres."
+    assert methods.returned(module.f) == "(h, w) metres."
 
 
 def test_every_knob_is_explained():
@@ -301,7 +303,7 @@ def test_ctrl_c_keeps_what_there_is(call, monkeypatch, tmp_path):
 
     monkeypatch.setattr(occlusion, "occlusion_steps", steps)
     done = call("occlusion", "--net", "{net}", "--image", "{image}", "--out", "{out}")
-    assert done.exit_code == command.INTERRUPTED
+    assert done.exit_code == running.INTERRUPTED
     assert "1 of 9" in done.stderr
     record = json.loads((tmp_path / "out/result.json").read_text("utf-8"))
     assert record["stopped"] == {"done": 1, "of": 9}
@@ -312,7 +314,7 @@ def test_ctrl_c_keeps_what_there_is(call, monkeypatch, tmp_path):
 
 def test_tables_become_columns():
     table = pd.DataFrame({"layer": ["a", "b"], "value": [1.5, 2.5]})
-    arrays, facts = command.taken_apart(table, "x")
+    arrays, facts = records.taken_apart(table, "x")
     assert arrays["layer"].tolist() == ["a", "b"]
     assert arrays["value"].tolist() == [1.5, 2.5]
     assert facts == {}
@@ -534,7 +536,7 @@ def test_as_a_program(tiny, tmp_path, cache):
 
 
 def test_help_names_every_method_and_needs_no_torch(cache):
-    run = "from engine.__main__ import main; main(['--help'], standalone_mode=False)"
+    run = "from engine.cli.main import main; main(['--help'], standalone_mode=False)"
     code = f"import sys; {run}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ from nets import node
 from test_engine_sweep import SMALL
 
 import engine
-from engine import command
+from engine import methods
 from engine.cam import NoCam
 from engine.evidence import Asking, evidence, evidence_steps, over_picture, way, ways
 from engine.net import Net, UnknownClass, UnknownLayer
@@ -104,7 +104,7 @@ def no_way(net: Net, image: np.ndarray) -> np.ndarray:
 """
     )
     monkeypatch.setattr(engine, "__path__", [*engine.__path__, str(tmp_path)])
-    monkeypatch.setattr(command, "__file__", str(tmp_path / "command.py"))
+    monkeypatch.setattr(methods, "__file__", str(tmp_path / "command.py"))
     found = ways.__wrapped__()
     assert list(found) == ["New", "Newer still"]
     assert found["New"].takes == {"net", "image", "layer"}

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper
 
 from engine import fast_style, image
-from engine.__main__ import main as engine
+from engine.cli.main import main as engine
 from engine.fast_style import BadMix, BadStyleNet, NotAVideo, mixed, open_style, stylise, stylise_video, weights
 from engine.nets import available
 from engine.step import last

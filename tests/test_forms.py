@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from nets import node
 from onnx import TensorProto, helper, numpy_helper
 
-from engine.__main__ import main
+from engine.cli.main import main
 from engine.model import forms, metadata
 from engine.net import BadNetwork, Net
 from engine.nets.certificate import certify

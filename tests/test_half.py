@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from engine import command, half
+from engine import half, methods
 from engine.evidence import evidence
 from engine.faithfulness import judge
 from engine.fast_style import open_style, pan, stylise, stylise_video
@@ -149,7 +149,7 @@ def test_a_painting_looks_the_same(tmp_path):
 
 
 def test_a_choice_is_an_option_of_its_command():
-    found = command.methods()
+    found = methods.methods()
     for name in ("score-cam", "rise", "faithfulness", "style-transfer"):
         knob = next(knob for knob in found[name].knobs if knob.name == "precision")
         assert knob.choices == half.PRECISIONS, name

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from engine import image
-from engine.__main__ import main
+from engine.cli.main import main
 from engine.data import dataset, embedded, fetched, indexing
 from engine.data import index as indexes
 from engine.data.dataset import Dataset

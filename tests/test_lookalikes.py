@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from engine import image
-from engine.__main__ import main
 from engine.adversarial import eight_bit
+from engine.cli.main import main
 from engine.image import NotAPicture
 from engine.lookalikes import (
     Pasted,
@@ -219,7 +219,7 @@ def test_it_needs_no_torch(tmp_path):
     words = ["lookalikes", "--net", "digits", "--image", "digit-3", "--other", "digit-8", "--out", str(tmp_path)]
     script = f"""
 import sys
-from engine.__main__ import main
+from engine.cli.main import main
 main({words!r}, standalone_mode=False)
 assert "torch" not in sys.modules
 """

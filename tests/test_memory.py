@@ -20,8 +20,8 @@ import nets
 import pytest
 from test_engine_sweep import arguments
 
-from engine.command import methods
 from engine.evidence import ways
+from engine.methods import methods
 from engine.net import Net
 
 STATUS = Path("/proc/self/statm")

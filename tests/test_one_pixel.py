@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 from test_incremental import made
 
-from engine.__main__ import main as engine
 from engine.adversarial import eight_bit
+from engine.cli.main import main as engine
 from engine.data import sets
 from engine.data.examples import examples
 from engine.image import load, to_png

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from test_pages import charts, chosen, code, fine, home, opened, run, scene, tables  # noqa: F401
 
 from engine import confusion
-from engine.__main__ import main as engine
+from engine.cli.main import main as engine
 from engine.data import sets
 from engine.data.index import open_index
 from ui.charts import grids

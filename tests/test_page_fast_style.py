@@ -14,7 +14,7 @@ from test_fast_style import ABOUT, decoded, tinted, video
 from test_pages import charts, code, fine, home, opened, run, scene  # noqa: F401
 
 from engine import fast_style, image
-from engine.__main__ import main as engine
+from engine.cli.main import main as engine
 from ui import foot
 
 

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from nets import node
 from test_pages import charts, fine, home, opened, run, tables  # noqa: F401
 
-from engine.__main__ import main
 from engine.anatomy import anatomy
+from engine.cli.main import main
 from engine.diagram import diagram, dot
 from engine.net import Net
 from engine.nets import available

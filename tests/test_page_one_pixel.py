@@ -26,8 +26,8 @@ from test_pages import (  # noqa: F401
 )
 
 from engine import image
-from engine.__main__ import main as engine
 from engine.adversarial import eight_bit
+from engine.cli.main import main as engine
 from engine.data import sets
 from engine.data.examples import examples
 from engine.net import softmax

@@ -32,8 +32,8 @@ from test_pages import (  # noqa: F401  (home is a fixture)
 )
 
 from engine import image
-from engine.__main__ import main as engine
 from engine.adversarial_patch import adversarial_patch, cut_out, parted, printable, rates, with_patch
+from engine.cli.main import main as engine
 from engine.data import sets
 from engine.lookalikes import lookalikes
 from engine.net import softmax

@@ -25,9 +25,9 @@ import pytest
 from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
-from engine import command, image
-from engine.__main__ import main as engine
+from engine import image, record
 from engine.activations import activation_maps
+from engine.cli.main import main as engine
 from engine.nets import available, certificate, export
 from engine.nets.certificate import Certificate
 from engine.pictures import samples
@@ -742,7 +742,7 @@ def test_an_upload_is_reproduced_from_its_file(monkeypatch, tmp_path):
 def check(found: Shown, folder: Path) -> None:
     space: dict[str, Any] = {}
     exec(found.python, space)  # the code that the page shows
-    by_python, _ = command.taken_apart(space["result"], "result")
+    by_python, _ = record.taken_apart(space["result"], "result")
     start, *words = shlex.split(found.shell.removeprefix("python -m "))
     assert (start, words[-2:]) == ("engine", ["--out", "result/"])
     outcome = CliRunner().invoke(engine, [*words[:-1], str(folder / "result")], catch_exceptions=False)

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hostile import make
 from onnx import numpy_helper
 
-from engine.__main__ import main as engine
+from engine.cli.main import main as engine
 from engine.intake import bringing, labelling
 from engine.intake.labelling import BadLabels, fit, labelled, read_labels, turn_round, usual
 from engine.intake.opening import Refused

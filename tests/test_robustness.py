@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 from test_adversarial import digits, some  # noqa: F401
 
-from engine import command
 from engine import robustness as robust
-from engine.__main__ import main
 from engine.adversarial import NORMS, attack, distances, eight_bit
+from engine.cli import run
+from engine.cli.main import main
 from engine.data import sets
 from engine.data.examples import examples
 from engine.net import Net
@@ -331,7 +331,7 @@ def test_stopped_early_it_keeps_what_there_is(tmp_path, monkeypatch, of_pair):
 
     monkeypatch.setattr(robust, "curves_steps", steps)
     done = call(*COMMAND, out=tmp_path)
-    assert done.exit_code == command.INTERRUPTED
+    assert done.exit_code == run.INTERRUPTED
     assert "3 of 18" in done.stderr
     assert len(pd.read_csv(tmp_path / "curve.csv")) == 3
     assert json.loads((tmp_path / "result.json").read_text("utf-8"))["stopped"] == {"done": 3, "of": 18}

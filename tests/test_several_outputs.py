@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from test_pages import chosen, fine, opened, scene
 
 from engine import image
-from engine.__main__ import main as engine
+from engine.cli.main import main as engine
 from engine.grad_cam import grad_cam
 from engine.net import Net
 

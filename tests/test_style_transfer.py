@@ -9,7 +9,7 @@ import nets
 import numpy as np
 import pytest
 
-from engine import command, image
+from engine import image, methods
 from engine import style_transfer as style_transfer_module
 from engine.gram import features
 from engine.net import Net
@@ -140,7 +140,7 @@ def test_layers_shares_and_regions_as_text(tiny, tmp_path):
 
 
 def test_the_command_line_takes_them():
-    (method,) = (m for m in [command._method(style_transfer_module, "style_transfer")] if m)
+    (method,) = (m for m in [methods._method(style_transfer_module, "style_transfer")] if m)
     kinds = {knob.name: knob.kind for knob in method.knobs}
     assert [kinds[name] for name in ("layers", "shares", "regions", "tile")] == [str, str, str, int]
 

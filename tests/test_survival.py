@@ -59,7 +59,7 @@ def test_transfer_asks_every_network_of_every_picture(tiny, tmp_path):
 def test_the_command_prints_a_matrix_and_writes_its_rows(tmp_path):
     from click.testing import CliRunner
 
-    from engine.__main__ import main
+    from engine.cli.main import main
 
     words = ["transfer", "--nets", "honest,clever_hans", "--image", "planted-disc-square", "--image", "china"]
     outcome = CliRunner().invoke(main, [*words, "--out", str(tmp_path)], catch_exceptions=False)

@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from engine import texture_growing
-from engine.__main__ import main
+from engine.cli.main import main
 from engine.gram import apart, distances, features, gram, scaled, scales
 from engine.gram import texture as texture_target
 from engine.net import Net, UnknownLayer

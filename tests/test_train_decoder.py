@@ -14,8 +14,8 @@ import torch
 from click.testing import CliRunner
 
 from engine import image
-from engine.__main__ import main
 from engine.checkpoint import BadTraining
+from engine.cli.main import main
 from engine.decoder import decoded, open_decoder
 from engine.net import Net
 from engine.step import last

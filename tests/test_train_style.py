@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from engine import image
 from engine import train_style as training
-from engine.__main__ import main
 from engine.checkpoint import BadTraining
+from engine.cli.main import main
 from engine.gram import gram
 from engine.net import Net
 from engine.step import last

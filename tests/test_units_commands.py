@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from test_units import folder, net  # noqa: F401
 
 from engine import image
-from engine.__main__ import main
-from engine.command import taken_apart
+from engine.cli.main import main
+from engine.record import taken_apart
 from engine.top_patches import figure, top_patches
 from engine.units import units
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from torchvision import models
 
 from engine import image
-from engine.__main__ import main
+from engine.cli.main import main
 from engine.intake import weights
 from engine.intake.weights import BadWeights, candidates, chosen, compared, kind, opened, read
 from engine.net import Net

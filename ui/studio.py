@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import command, image
+from engine import image, record
 from engine.net import Net, softmax
 from engine.step import Step
 from engine.target import Target, measure
@@ -127,7 +127,7 @@ def downloads(
         return []
     climb, film = job.step.result, job.film
     numbers = {"pixels": climb.pixels, "scores": climb.scores} if arrays is None else arrays(climb)
-    written = {**recipe, "steps_done": job.step.index, "versions": command.versions()}
+    written = {**recipe, "steps_done": job.step.index, "versions": record.versions()}
     its = f"{of}: " if of else ""
     return [
         (f"{its}Picture (PNG)", f"{name}.png", lambda: image.to_png(climb.picture, written), "image/png"),

@@ -12,12 +12,12 @@ import numpy as np
 import streamlit as st
 
 from engine.clever_hans import CHEAT, HONEST, USUAL, clever_hans, exposure, pair_steps, score, view
-from engine.command import taken_apart
 from engine.evidence import evidence, over_picture, ways
 from engine.net import softmax
 from engine.nets.available import UnknownNet
 from engine.pictures import truth
 from engine.pictures.regions import bounds
+from engine.record import taken_apart
 from engine.step import Step
 from ui import controls, foot, links
 from ui.ask import ask

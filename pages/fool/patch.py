@@ -9,7 +9,7 @@ import shlex
 import numpy as np
 import streamlit as st
 
-from engine import command, image
+from engine import image, record
 from engine.adversarial import eight_bit
 from engine.adversarial_patch import (
     PRINT,
@@ -289,7 +289,7 @@ downloads = []
 if job.step is not None:
     climb, film = job.step.result, job.film
     recipe = {"method": "patch", "net": net.name, "sha256": net.sha256, "data": given, "class": wanted, **options}
-    recipe |= {"share": share, "steps_done": job.step.index, "versions": command.versions()}
+    recipe |= {"share": share, "steps_done": job.step.index, "versions": record.versions()}
     found = measured.step.result if measured is not None and measured.state == "done" else None
     where = at_each.step.result if at_each is not None and at_each.step is not None else None
     maps = {} if where is None else {"everywhere": where.map, "plain_disc": where.hidden}

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import command
+from engine import record
 from engine.adversarial import NORMS
 from engine.data import dataset
 from engine.model.metadata import BadMetadata
@@ -253,7 +253,7 @@ def reproduced() -> tuple[str, str]:
 foot.foot(
     downloads=[
         ("Curves (CSV)", "curve.csv", lambda: table.to_csv(index=False).encode(), "text/csv"),
-        ("Numbers (NPZ)", "robustness.npz", foot.npz(**command.taken_apart(table, "")[0]), "application/octet-stream"),
+        ("Numbers (NPZ)", "robustness.npz", foot.npz(**record.taken_apart(table, "")[0]), "application/octet-stream"),
     ]
     if table is not None
     else [],

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import command, image
+from engine import image, record
 from engine.inversion import CANVASES, MOVES, error, inversion, inversion_steps, inversion_strip, inversion_strip_steps
 from engine.trunk import middle, spaced
 from ui import controls, foot, links, studio
@@ -128,7 +128,7 @@ def strip() -> None:
     downloads = []
     if job.step:
         found, film = job.step.result, job.film
-        written = {"method": "inversion_strip", "layers": list(found.layers), **recipe, "versions": command.versions()}
+        written = {"method": "inversion_strip", "layers": list(found.layers), **recipe, "versions": record.versions()}
         downloads = [
             ("Strip (PNG)", "inversion.png", lambda: image.to_png(found.picture, written), "image/png"),
             ("Film (GIF)", "inversion.gif", film.gif, "image/gif"),

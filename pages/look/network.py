@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import command
 from engine import diagram as diagrams
+from engine import record
 from engine.anatomy import NEAR_ZERO, RUNS, anatomy, histogram, profile_steps, statistics, weights
 from engine.data.indexing import default_layers
 from engine.filters import convolutions
@@ -315,7 +315,7 @@ downloads = [
     ("Layers (CSV)", "layers.csv", layers.to_csv(index=False), "text/csv"),
     ("Ops (CSV)", "ops.csv", found.ops.to_csv(index=False), "text/csv"),
     ("The drawing (DOT)", "network.dot", dot, "text/vnd.graphviz"),
-    ("Numbers (NPZ)", "network.npz", foot.npz(**command.taken_apart(found, "")[0]), "application/octet-stream"),
+    ("Numbers (NPZ)", "network.npz", foot.npz(**record.taken_apart(found, "")[0]), "application/octet-stream"),
 ]
 if table is not None:
     downloads.append(("The two engines (CSV)", "certificate.csv", table.to_csv(index=False), "text/csv"))

@@ -10,7 +10,7 @@ from collections import Counter
 import numpy as np
 import streamlit as st
 
-from engine import command, image
+from engine import image, record
 from engine.data.index import BadIndex, Index
 from engine.maximize import maximize_channels_steps
 from engine.top_patches import Patches, cut_out, figure, top_patches
@@ -249,7 +249,7 @@ def rows(found: Patches, part: range, each: int) -> None:
 
 
 def end(found: Patches, knobs: dict[str, int]) -> None:
-    arrays = command.taken_apart(found, "")[0]
+    arrays = record.taken_apart(found, "")[0]
     foot.foot(
         top_patches,
         scene,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import command, image
+from engine import image, record
 from engine.data.index import BadIndex
 from engine.top_patches import Patches, cut_out
 from engine.units import BYS, KINDS, units, units_of
@@ -307,7 +307,7 @@ def twins() -> None:
 if found.twins:
     twins()
 
-arrays = command.taken_apart(found, "")[0]
+arrays = record.taken_apart(found, "")[0]
 foot.foot(
     units,
     scene,

@@ -10,7 +10,7 @@ import shlex
 import numpy as np
 import streamlit as st
 
-from engine import command, fast_style, image
+from engine import fast_style, image, record
 from engine.fast_style import BadStyleNet, StyleNet, painted_size, pan, stylise, stylise_video, weights
 from ui import controls, foot, links, studio
 from ui.charts import marks, overlays
@@ -115,7 +115,7 @@ def of_picture() -> None:
         reproduce(side)
         onward()
     recipe = {"method": "fast-style", "net": net.name, "sha256": net.sha256, "mix": shares(), "side": side}
-    recipe |= {"picture": scene.picture_name, "versions": command.versions()}
+    recipe |= {"picture": scene.picture_name, "versions": record.versions()}
     foot.foot(
         downloads=[
             ("Picture (PNG)", "painted.png", lambda: image.to_png(found, recipe), "image/png"),

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import command, image
+from engine import image, record
 from engine.intake import bringing, claims, labelling, opening
 from engine.intake.converting import Several
 from engine.intake.labelling import BadLabels
@@ -324,7 +324,7 @@ foot.foot(
             "application/octet-stream",
         ),
         ("Table (CSV)", "ways.csv", lambda: table.to_csv(index=False).encode(), "text/csv"),
-        ("Numbers (NPZ)", "ways.npz", foot.npz(**command.taken_apart(table, "")[0]), "application/octet-stream"),
+        ("Numbers (NPZ)", "ways.npz", foot.npz(**record.taken_apart(table, "")[0]), "application/octet-stream"),
     ],
     explained="""
 A network sees numbers, and what they mean is settled when it is trained. Three things differ between files:
