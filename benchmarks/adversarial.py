@@ -16,7 +16,7 @@ from torch import nn
 
 from benchmarks.networks import SIZE, Pair
 from benchmarks.timing import Comparison, alternate
-from engine.adversarial import attack
+from engine.fool.adversarial import attack
 from engine.model.metadata import IMAGENET_MEAN, IMAGENET_STD
 from engine.step import last
 

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.manifold import TSNE
 
 from benchmarks.timing import Comparison, seconds
-from engine.embedding import neighbours_kept, tsne_steps
+from engine.look.embedding import neighbours_kept, tsne_steps
 from engine.step import last
 
 PICTURES, CHANNELS, GROUPS = 10_000, 512, 20

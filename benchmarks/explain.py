@@ -21,17 +21,17 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from benchmarks.networks import Pair
 from benchmarks.timing import Comparison, alternate
-from engine.ablation_cam import ablation_cam
-from engine.faithfulness import GREY, judge, ranking, shown
-from engine.grad_cam import grad_cam
-from engine.guided_backpropagation import guided_backpropagation
+from engine.explain.ablation_cam import ablation_cam
+from engine.explain.faithfulness import GREY, judge, ranking, shown
+from engine.explain.grad_cam import grad_cam
+from engine.explain.guided_backpropagation import guided_backpropagation
+from engine.explain.integrated_gradients import integrated_gradients
+from engine.explain.saliency import saliency
+from engine.explain.score_cam import score_cam
 from engine.half import has_bfloat16
 from engine.image import resize
-from engine.integrated_gradients import integrated_gradients
 from engine.pictures import samples
 from engine.pictures.fill import blank
-from engine.saliency import saliency
-from engine.score_cam import score_cam
 from engine.target import class_score
 
 PICTURE, STEPS, POINTS = "cat", 32, 32

@@ -1,6 +1,6 @@
 """Fast style: the style network on ONNX Runtime beside PyTorch's forward pass of the same module.
 
-The module is what engine/train_style.py trains, the file what it exports; weights are random, since speed does not
+The module is what engine/train/style.py trains, the file what it exports; weights are random, since speed does not
 depend on them. PyTorch is timed in its faster memory format, found first. Before anything is timed, the two pictures
 are compared. Then the time for a whole picture through `stylise`, with padding and clipping, is set beside the bare
 session's.
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from benchmarks.timing import Comparison, alternate, seconds
-from engine.fast_style import _forward, _half, open_style, stylise, weights
 from engine.half import has_bfloat16
 from engine.image import batch, fit
+from engine.paint.fast_style import _forward, _half, open_style, stylise, weights
 from engine.pictures import samples
-from engine.train_style import Painter, Recipe, export_style
+from engine.train.style import Painter, Recipe, export_style
 
 STYLES, SIZE, PICTURE, GOAL = ("a", "b", "c", "d"), (256, 256), "china", 2.0
 AGREEMENT = 1e-3  # largest difference between the two pictures, of white

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.networks import SIZE, Pair
 from benchmarks.timing import Comparison, alternate
-from engine.maximize import maximize
+from engine.imagine.maximize import maximize
 from engine.net import softmax
 
 CLASS, STEPS = 130, 12

@@ -32,7 +32,7 @@ from captum.attr import Occlusion
 from benchmarks.networks import Pair
 from benchmarks.timing import seconds
 from engine import net as networks
-from engine import occlusion
+from engine.explain import occlusion
 from engine.incremental import bound as bindings
 from engine.incremental import gpu as on_device
 from engine.incremental import parts as by_parts

@@ -25,9 +25,9 @@ import torch
 
 from benchmarks.networks import Pair
 from benchmarks.timing import Comparison, alternate, seconds
-from engine.adversarial import eight_bit
+from engine.fool.adversarial import eight_bit
+from engine.fool.one_pixel import SHARE, SPREAD, FewPixels, one_pixel
 from engine.incremental import plan
-from engine.one_pixel import SHARE, SPREAD, FewPixels, one_pixel
 from engine.pictures import samples
 
 GOAL, POPULATION, GENERATIONS, PICTURE = 2.0, 64, 4, "cat"

@@ -13,7 +13,7 @@ import onnxruntime
 
 from benchmarks.networks import Pair
 from benchmarks.timing import Comparison, alternate
-from engine.activations import unit_window
+from engine.look.activations import unit_window
 from engine.net import Net
 from engine.pictures import samples
 

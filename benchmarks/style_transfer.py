@@ -18,11 +18,11 @@ import torch.nn.functional as F
 
 from benchmarks.networks import Pair
 from benchmarks.timing import Comparison, alternate
-from engine.gram import distances, scales
 from engine.half import PRECISIONS, has_bfloat16
 from engine.image import fit
+from engine.paint.gram import distances, scales
+from engine.paint.style_transfer import style_transfer
 from engine.pictures import samples
-from engine.style_transfer import style_transfer
 
 GOAL, STEPS, SIZE = 1.5, 10, 256
 NAME = "squeezenet1_1"

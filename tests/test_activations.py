@@ -6,7 +6,7 @@ import nets
 import numpy as np
 import pytest
 
-from engine.activations import activation_maps, statistics, unit_window
+from engine.look.activations import activation_maps, statistics, unit_window
 from engine.net import UnknownLayer
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine import image as pictures
-from engine.adversarial import (
+from engine.fool.adversarial import (
     AIMS,
     METHODS,
     NORMS,
@@ -276,7 +276,7 @@ def test_a_batch_in_parts_is_the_same_batch(digits, some, norm, monkeypatch):
     how = {"norm": norm, "epsilon": 0.1 if norm == "L∞" else 1.0, "steps": 4}
     images, classes = some[0][:5], some[1][:5].tolist()
     whole = last(attack(digits, images, classes, **how))
-    monkeypatch.setattr("engine.adversarial.TOGETHER", 2)
+    monkeypatch.setattr("engine.fool.adversarial.TOGETHER", 2)
     parts = list(attack(digits, images, classes, **how))
     assert np.abs(parts[-1].result.pixels - whole.pixels).max() <= 1 / 255 + 1e-6
     assert (parts[-1].result.pixels != whole.pixels).mean() < 0.01

@@ -12,10 +12,13 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from engine import adversarial_patch as patches
 from engine import image
-from engine.adversarial import eight_bit
-from engine.adversarial_patch import (
+from engine.cli.main import main
+from engine.data import sets
+from engine.data.examples import examples
+from engine.fool import adversarial_patch as patches
+from engine.fool.adversarial import eight_bit
+from engine.fool.adversarial_patch import (
     SIDE,
     Rates,
     adversarial_patch,
@@ -31,9 +34,6 @@ from engine.adversarial_patch import (
     shuffled,
     with_patch,
 )
-from engine.cli.main import main
-from engine.data import sets
-from engine.data.examples import examples
 from engine.net import Net, softmax
 from engine.pictures import samples
 from engine.statistics import share_interval

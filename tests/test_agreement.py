@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from engine.agreement import rank_correlation, rank_correlations
+from engine.explain.agreement import rank_correlation, rank_correlations
 
 RANDOM = np.random.default_rng(3)
 MAPS = [

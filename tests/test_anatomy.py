@@ -14,10 +14,10 @@ import pytest
 from click.testing import CliRunner
 from nets import node
 
-from engine import anatomy as anatomies
-from engine.anatomy import anatomy, histogram, profile, profile_steps, statistics, weights
 from engine.cli.main import main
-from engine.diagram import LEVELS, Diagram, diagram, dot, parts, path, usual
+from engine.look import anatomy as anatomies
+from engine.look.anatomy import anatomy, histogram, profile, profile_steps, statistics, weights
+from engine.look.diagram import LEVELS, Diagram, diagram, dot, parts, path, usual
 from engine.model import metadata
 from engine.net import Net, UnknownLayer
 from engine.nets import available as at_hand
@@ -432,6 +432,6 @@ def test_ops_that_are_not_counted_are_named(tmp_path):
 
 
 def test_every_kind_has_a_colour():
-    from engine.diagram import COLOURS
+    from engine.look.diagram import COLOURS
 
     assert set(COLOURS) == {*anatomies.KINDS, anatomies.OTHER}

@@ -19,9 +19,9 @@ from torch import nn
 torchattacks = pytest.importorskip("torchattacks", reason="torchattacks is not installed; it is for comparisons only.")
 foolbox = pytest.importorskip("foolbox", reason="foolbox is not installed; it is for comparisons only.")
 
-from engine.adversarial import attack, distances, eight_bit  # noqa: E402
 from engine.data import sets  # noqa: E402
 from engine.data.examples import Examples, examples  # noqa: E402
+from engine.fool.adversarial import attack, distances, eight_bit  # noqa: E402
 from engine.net import Net  # noqa: E402
 from engine.step import last  # noqa: E402
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.boxes import THRESHOLDS, bounding_box, filled_box, inside, largest_part, overlap, points_at, sweep
-from engine.evidence import evidence, over_picture
+from engine.explain.boxes import THRESHOLDS, bounding_box, filled_box, inside, largest_part, overlap, points_at, sweep
+from engine.explain.evidence import evidence, over_picture
 from engine.net import UnknownLayer
 from engine.pictures.regions import bounds
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.brushwork import GLASS, NAMES, NIGHT, graded, painted, ranked
+from engine.paint.brushwork import GLASS, NAMES, NIGHT, graded, painted, ranked
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from nets import node
 
-from engine.cam import NoCam, cam, cams, ending
-from engine.grad_cam import grad_cam
+from engine.explain.cam import NoCam, cam, cams, ending
+from engine.explain.grad_cam import grad_cam
 from engine.net import Net, UnknownClass
 from engine.target import class_margin, unit
 

@@ -15,17 +15,17 @@ import torch.nn.functional as F
 from nets import node
 from test_net import residual
 
-from engine import ablation_cam as ablation
-from engine.ablation_cam import ablation_cam, ablation_cam_steps
-from engine.eigen_cam import eigen_cam
-from engine.grad_cam import grad_cam, layer_gradient, weighed
-from engine.grad_cam_plus_plus import grad_cam_plus_plus
-from engine.hires_cam import hires_cam
-from engine.layer_cam import layer_cam
+from engine.explain import ablation_cam as ablation
+from engine.explain.ablation_cam import ablation_cam, ablation_cam_steps
+from engine.explain.eigen_cam import eigen_cam
+from engine.explain.grad_cam import grad_cam, layer_gradient, weighed
+from engine.explain.grad_cam_plus_plus import grad_cam_plus_plus
+from engine.explain.hires_cam import hires_cam
+from engine.explain.layer_cam import layer_cam
+from engine.explain.score_cam import score_cam, score_cam_steps
+from engine.explain.xgrad_cam import xgrad_cam
 from engine.net import Net, UnknownLayer, softmax
-from engine.score_cam import score_cam, score_cam_steps
 from engine.target import class_margin, class_probability, class_score, unit
-from engine.xgrad_cam import xgrad_cam
 
 RANDOM = np.random.default_rng(11)
 SHAPE = (5, 4, 7)  # of the layer

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from engine.boxes import inside, points_at
-from engine.clever_hans import (
+from engine.explain.boxes import inside, points_at
+from engine.explain.clever_hans import (
     CHEAT,
     HONEST,
     clever_hans,
@@ -19,7 +19,7 @@ from engine.clever_hans import (
     score,
     view,
 )
-from engine.evidence import evidence, over_picture
+from engine.explain.evidence import evidence, over_picture
 from engine.net import Net
 from engine.nets import available
 from engine.pictures import truth

@@ -21,13 +21,14 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from engine import image, methods, occlusion, saliency
+from engine import image, methods
 from engine import record as records
-from engine.boxes import bounding_box
 from engine.cli import run as running
 from engine.cli.main import main
-from engine.filters import filters
-from engine.grad_cam import grad_cam
+from engine.explain import occlusion, saliency
+from engine.explain.boxes import bounding_box
+from engine.explain.grad_cam import grad_cam
+from engine.look.filters import filters
 from engine.net import Net
 from engine.nets import available, certificate, download, zoo
 from engine.pictures import samples, sheet
@@ -189,7 +190,7 @@ def test_occlusion_and_its_knobs(method, tiny, view, tmp_path):
     numbers, record = method("occlusion", "--class", "parachute", "--patch", "5", "--stride", "2", "--fill", "white")
     expected = occlusion.occlusion(tiny, view, 2, patch=5, stride=2, fill="white")
     np.testing.assert_array_equal(numbers["occlusion"], expected)
-    assert record["function"] == "engine.occlusion.occlusion"
+    assert record["function"] == "engine.explain.occlusion.occlusion"
     assert record["knobs"] == {"patch": 5, "stride": 2, "fill": "white", "seed": 0, "field": 1.0, "drill": 1.0}
     assert record["class"] == {"index": 2, "label": "parachute"}
     assert record["net"] == {"name": "tiny", "sha256": tiny.sha256, "output": "logits"}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from engine.cam import NoCam
-from engine.compare import SEVERAL, aligned, at, compare, compare_steps, networks_steps
-from engine.evidence import evidence, over_picture, ways
+from engine.explain.cam import NoCam
+from engine.explain.compare import SEVERAL, aligned, at, compare, compare_steps, networks_steps
+from engine.explain.evidence import evidence, over_picture, ways
 from engine.image import Frame
 from engine.nets import certificate
 from engine.nets.certificate import Certificate

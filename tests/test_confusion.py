@@ -7,9 +7,9 @@ import pytest
 from scipy.spatial.distance import cdist
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from engine import confusion as module
-from engine.confusion import coded, confusion, lookalikes, order, pairs, per_class
 from engine.data.dataset import classes as same_classes
+from engine.look import confusion as module
+from engine.look.confusion import coded, confusion, lookalikes, order, pairs, per_class
 from engine.statistics import share_interval
 
 RANDOM = np.random.default_rng(0)

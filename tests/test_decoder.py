@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.decoder import NoDecoder, at_hand, decoded, decoder_for, open_decoder
+from engine.imagine.decoder import NoDecoder, at_hand, decoded, decoder_for, open_decoder
 from engine.net import Net
 
 
@@ -50,7 +50,7 @@ def test_the_one_of_the_very_network_is_taken(tiny, file, tmp_path):
 
 
 def test_without_any_one_is_told_how_to_get_one(tiny, monkeypatch):
-    monkeypatch.setattr("engine.decoder.at_hand", list)
+    monkeypatch.setattr("engine.imagine.decoder.at_hand", list)
     with pytest.raises(NoDecoder, match="train-decoder"):
         decoder_for(tiny)
 

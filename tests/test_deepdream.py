@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from engine import image
-from engine.deepdream import deepdream, deepdream_steps, guided, tiled
+from engine.imagine.deepdream import deepdream, deepdream_steps, guided, tiled
 from engine.model import metadata
 from engine.model.metadata import Metadata
 from engine.net import Net, UnknownLayer
@@ -211,7 +211,7 @@ def test_memory_is_bounded_by_the_tile(shared, tmp_path):
 import numpy as np
 from pathlib import Path
 from engine.net import Net
-from engine.deepdream import deepdream
+from engine.imagine.deepdream import deepdream
 net = Net({str(shared / "nets" / "squeezenet1_1_imagenet.onnx")!r})
 picture = np.random.default_rng(0).random((1080, 1920, 3), np.float32)
 found = deepdream(net, picture, size=1920, steps=1, octaves=2)

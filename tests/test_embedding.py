@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from engine import embedding
-from engine.embedding import grid_shape, in_square, map_steps, moved_by, on_grid, pca, place, tsne_steps
 from engine.image import to_png
+from engine.look import embedding, grid
+from engine.look.embedding import map_steps, pca, place, tsne_steps
+from engine.look.grid import grid_shape, in_square, moved_by, on_grid
 from engine.step import last
 
 
@@ -270,7 +271,7 @@ def test_the_assignment_is_the_best_of_all():
     rng = np.random.default_rng(0)
     places = rng.normal(size=(6, 2))
     shape = grid_shape(6)
-    wanted = embedding._stretched(places, shape)
+    wanted = grid._stretched(places, shape)
     cells = np.indices(shape).reshape(2, -1).T
     costs = ((wanted[:, None] - cells) ** 2).sum(2)
     best = min(costs[np.arange(6), list(order)].sum() for order in itertools.permutations(range(len(cells)), 6))
@@ -284,9 +285,9 @@ def test_beyond_the_exact_assignment_it_is_within_a_few_percent_of_it():
     best = moved_by(places, on_grid(places, exact=10**9))
     assert best <= moved_by(places, on_grid(places, exact=10)) < 1.08 * best
     halved = np.empty((900, 2), np.int64)
-    embedding._halved(embedding._stretched(places, (30, 30)), np.arange(900), (0, 0), (30, 30), halved)
+    grid._halved(grid._stretched(places, (30, 30)), np.arange(900), (0, 0), (30, 30), halved)
     assert moved_by(places, halved) > 1.08 * best, "halving alone would not do"
-    wanted = embedding._stretched(places, (30, 30))
+    wanted = grid._stretched(places, (30, 30))
     cost = ((wanted[:, None] - np.indices((30, 30)).reshape(2, -1).T) ** 2).sum(2)
     rows, cols = linear_sum_assignment(cost)
     assert best == pytest.approx(cost[rows, cols].mean())
@@ -298,7 +299,7 @@ def test_beyond_the_exact_assignment_it_is_within_a_few_percent_of_it():
 def test_tiles_are_the_middle_squares():
     pixels = np.zeros((20, 40, 3), np.float32)
     pixels[:, 10:30] = 1
-    tiles = embedding.squares([to_png(pixels), b"", to_png(pixels[:, :10])], 64)
+    tiles = grid.squares([to_png(pixels), b"", to_png(pixels[:, :10])], 64)
     assert tiles.shape == (3, 16, 16, 3)
     assert (tiles[0] == 255).all()
     assert (tiles[1] == 128).all(), "what cannot be read is grey"
@@ -308,18 +309,18 @@ def test_tiles_are_the_middle_squares():
 def test_tiles_lie_in_their_cells():
     tiles = np.arange(5 * 4 * 4 * 3).reshape(5, 4, 4, 3).astype(np.uint8)
     cells = np.array([[1, 0], [0, 0], [0, 2], [1, 1], [0, 1]])
-    whole = embedding.tiled(tiles, cells)
+    whole = grid.tiled(tiles, cells)
     assert whole.shape == (8, 12, 4)
     for pixels, (row, col) in zip(tiles, cells, strict=True):
         np.testing.assert_array_equal(whole[4 * row : 4 * row + 4, 4 * col : 4 * col + 4, :3], pixels)
     assert not whole[4:, 8:].any(), "nothing is where no picture is"
-    assert embedding.tiled(tiles, cells, tile=2).shape == (4, 6, 4)
+    assert grid.tiled(tiles, cells, tile=2).shape == (4, 6, 4)
 
 
 def test_tiles_lie_at_their_places():
     tiles = np.stack([np.full((4, 4, 3), value, np.uint8) for value in (10, 20, 30)])
     places = np.array([[0.0, 0.0], [10.0, 0.0], [10.0, 5.0]])
-    whole = embedding.drawn(tiles, places, side=100, tile=10)
+    whole = grid.drawn(tiles, places, side=100, tile=10)
     np.testing.assert_allclose(in_square(places), [[0, 0.75], [1, 0.75], [1, 0.25]])
     assert whole[70, 5].tolist() == [10, 10, 10, 255]
     assert whole[70, 95].tolist() == [20, 20, 20, 255]

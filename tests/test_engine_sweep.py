@@ -194,8 +194,8 @@ def test_everything_after_the_data_is_named_and_has_a_docstring(module, name):
 
 
 def test_the_methods_are_found():
-    assert {("occlusion", "occlusion"), ("occlusion", "occlusion_steps"), ("saliency", "saliency")} <= set(methods())
-    assert ("occlusion", "occlude") not in methods()
+    assert {("explain.occlusion", "occlusion"), ("explain.occlusion", "occlusion_steps"), ("explain.saliency", "saliency")} <= set(methods())
+    assert ("explain.occlusion", "occlude") not in methods()
 
 
 def test_a_new_file_is_found_without_being_registered(tmp_path):

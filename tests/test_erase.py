@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.erase import erase, erase_steps
-from engine.evidence import over_picture
-from engine.grad_cam import grad_cam
+from engine.explain.erase import erase, erase_steps
+from engine.explain.evidence import over_picture
+from engine.explain.grad_cam import grad_cam
 from engine.net import UnknownClass, UnknownLayer
 from engine.pictures.fill import blank
 from engine.target import class_margin, class_score, measure, number

@@ -17,8 +17,8 @@ from test_engine_sweep import SMALL
 
 import engine
 from engine import methods
-from engine.cam import NoCam
-from engine.evidence import Asking, evidence, evidence_steps, over_picture, way, ways
+from engine.explain.cam import NoCam
+from engine.explain.evidence import Asking, evidence, evidence_steps, over_picture, way, ways
 from engine.net import Net, UnknownClass, UnknownLayer
 from engine.target import class_score, unit
 from engine.twin import NoGradient, Twin
@@ -85,7 +85,7 @@ def test_a_new_file_is_a_way_without_being_registered(tmp_path, monkeypatch):
 from __future__ import annotations
 from dataclasses import dataclass
 import numpy as np
-from engine.evidence import Evidence
+from engine.explain.evidence import Evidence
 
 @dataclass(frozen=True)
 class Found:

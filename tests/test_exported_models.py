@@ -108,7 +108,7 @@ def test_the_same_seed_trains_the_same_digit_network(tmp_path):
 
 @pytest.mark.thorough
 def test_the_robust_digit_network_is_as_good_as_it_says_and_stands_what_the_plain_one_does_not():
-    from engine.robustness import robustness
+    from engine.fool.robustness import robustness
 
     _, (pictures, labels) = script("train_digits").load()
     pixels = pictures.transpose(0, 2, 3, 1)
@@ -306,7 +306,7 @@ def test_the_same_seed_trains_the_same_planted_network(tmp_path):
 
 
 def test_the_style_network_paints_each_style_and_says_what_it_is():
-    from engine.fast_style import open_style, stylise
+    from engine.paint.fast_style import open_style, stylise
 
     path = FOLDER / "styles" / "styles.onnx"
     net = open_style(path)

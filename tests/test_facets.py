@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from test_pages import fine, home, opened, scene  # noqa: F401
 
-from engine import facets, image
-from engine.facets import gallery, groups
+from engine import image
+from engine.imagine import facets
+from engine.imagine.facets import gallery, groups
 from engine.net import Net
 from engine.nets import available
 from engine.pictures import samples

@@ -8,8 +8,8 @@ import nets
 import numpy as np
 import pytest
 
-from engine.evidence import over_picture
-from engine.faithfulness import darkened, faithfulness, faithfulness_steps, judge, judge_steps, ranking, shown
+from engine.explain.evidence import over_picture
+from engine.explain.faithfulness import darkened, faithfulness, faithfulness_steps, judge, judge_steps, ranking, shown
 from engine.net import Net, UnknownClass, UnknownLayer
 from engine.pictures.fill import blank
 from engine.target import class_score, number
@@ -158,7 +158,7 @@ def test_the_opposite_of_what_each_pixel_contributes_foretells_nothing(linear, p
 @pytest.mark.parametrize("sign", [1, -1])
 def test_infidelity_is_the_mean_square_of_what_is_left(linear, picture, monkeypatch, sign):
     """From the hidden parts themselves: squares of a grid of 7 along the shorter side, a third of them hidden."""
-    from engine import faithfulness as module
+    from engine.explain import faithfulness as module
 
     kept = []
     hidings = module._hidings
@@ -220,7 +220,7 @@ def test_a_methods_own_steps_come_first(tiny, picture, method):
 
 
 def test_measuring_a_method_is_judging_its_map(tiny, picture):
-    from engine.evidence import evidence
+    from engine.explain.evidence import evidence
 
     found = faithfulness(tiny, picture, 1, method="Grad-CAM", layer="relu1", points=5, masks=7, seed=3)
     given = evidence(tiny, picture, 1, method="Grad-CAM", layer="relu1")

@@ -13,10 +13,13 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 
-from engine import fast_style, image
+from engine import image
 from engine.cli.main import main as engine
-from engine.fast_style import BadMix, BadStyleNet, NotAVideo, mixed, open_style, stylise, stylise_video, weights
 from engine.nets import available
+from engine.paint import fast_style
+from engine.paint import video as moving
+from engine.paint.fast_style import BadMix, BadStyleNet, mixed, open_style, stylise, weights
+from engine.paint.video import NotAVideo, stylise_video
 from engine.step import last
 
 
@@ -300,12 +303,12 @@ def test_a_video_of_a_turned_telephone_is_upright(rotation, top):
     """rotation: by how much a frame must be turned counter-clockwise, in degrees."""
     quarters = np.kron(np.arange(4).reshape(2, 2), np.ones((8, 8))).astype(np.uint8)[..., None].repeat(3, 2)
     frame = SimpleNamespace(height=16, width=16, rotation=rotation, to_ndarray=lambda **form: quarters)
-    upright = fast_style._pixels(frame, 16) * 255
+    upright = moving._pixels(frame, 16) * 255
     assert upright[0, [0, -1], 0].round().tolist() == top
 
 
 def test_a_pan_is_a_video(two):
-    made = fast_style.pan(photo((300, 300)), frames=5)
+    made = moving.pan(photo((300, 300)), frames=5)
     assert decoded(made).shape[0] == 5
     assert last(stylise_video(two, made, side=64)).frames == 5
 

@@ -8,7 +8,7 @@ import pytest
 from nets import node
 from onnx import numpy_helper
 
-from engine.filters import convolutions, filters, order
+from engine.look.filters import convolutions, filters, order
 from engine.net import Net, UnknownLayer
 
 W = nets.tiny_weights()

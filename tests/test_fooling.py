@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from engine import image as pictures
-from engine.adversarial import eight_bit
-from engine.fooling import fooling, fooling_steps
+from engine.fool.adversarial import eight_bit
+from engine.fool.fooling import fooling, fooling_steps
 from engine.net import Net, softmax
 from engine.pictures import samples
 

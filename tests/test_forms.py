@@ -14,10 +14,10 @@ from nets import node
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.cli.main import main
+from engine.explain.saliency import saliency
 from engine.model import forms, metadata
 from engine.net import BadNetwork, Net
 from engine.nets.certificate import certify
-from engine.saliency import saliency
 from engine.twin import NoGradient
 
 

@@ -11,13 +11,13 @@ import pytest
 from nets import node
 from scipy.special import erf, expit
 
-from engine.guided_backpropagation import RULES, deconvnet, gated_gradient, guided_backpropagation
-from engine.guided_grad_cam import guided_grad_cam
+from engine.explain.guided_backpropagation import RULES, deconvnet, gated_gradient, guided_backpropagation
+from engine.explain.guided_grad_cam import guided_grad_cam
+from engine.explain.saliency import gradient, saliency
 from engine.net import Net
 from engine.ops import gates
 from engine.ops.gates import NoGate, silus, table
 from engine.ops.table import OPS
-from engine.saliency import gradient, saliency
 
 SIZE = (3, 5)
 RANDOM = np.random.default_rng(6)
@@ -182,8 +182,8 @@ def test_the_forward_pass_is_the_same_by_every_rule(tmp_path):
 
 @pytest.mark.parametrize("layer", ["conv1", "pool1"])
 def test_guided_grad_cam_is_the_product(tiny, picture, layer):
-    from engine.evidence import over_picture
-    from engine.grad_cam import grad_cam
+    from engine.explain.evidence import over_picture
+    from engine.explain.grad_cam import grad_cam
 
     found = guided_grad_cam(tiny, picture, 1, layer=layer)
     where = over_picture(grad_cam(tiny, picture, 1, layer=layer), (12, 16))

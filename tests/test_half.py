@@ -10,15 +10,16 @@ import pytest
 from scipy.stats import spearmanr
 
 from engine import half, methods
-from engine.evidence import evidence
-from engine.faithfulness import judge
-from engine.fast_style import open_style, pan, stylise, stylise_video
+from engine.explain.evidence import evidence
+from engine.explain.faithfulness import judge
+from engine.explain.rise import rise
+from engine.explain.score_cam import score_cam
 from engine.half import Half, has_bfloat16, in_precision
 from engine.net import Net, UnknownLayer
 from engine.nets import available as networks
+from engine.paint.fast_style import open_style, stylise
+from engine.paint.video import pan, stylise_video
 from engine.pictures import samples
-from engine.rise import rise
-from engine.score_cam import score_cam
 
 here = pytest.mark.skipif(not has_bfloat16(), reason="this processor has no bfloat16")
 
@@ -182,7 +183,7 @@ def test_the_distance_of_gram_matrices_is_exact_and_its_gradient_rounded(weighed
     """By torch's own gradient, in float32, of values that bfloat16 holds."""
     import torch
 
-    from engine.gram import _away, gram
+    from engine.paint.gram import _away, gram
 
     draw = torch.Generator().manual_seed(0)
     values = torch.randn((1, 5, 6, 7), generator=draw).bfloat16()

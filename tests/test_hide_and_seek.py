@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.grad_cam import grad_cam
-from engine.hide_and_seek import hide, hide_and_seek, hide_and_seek_steps
+from engine.explain.grad_cam import grad_cam
+from engine.explain.hide_and_seek import hide, hide_and_seek, hide_and_seek_steps
 from engine.net import UnknownLayer
 from engine.pictures.fill import blank
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from nets import node
 
-from engine.gradient_input import gradient_input
-from engine.integrated_gradients import Integrated, integrated_gradients, integrated_gradients_steps
+from engine.explain.gradient_input import gradient_input
+from engine.explain.integrated_gradients import Integrated, integrated_gradients, integrated_gradients_steps
 from engine.net import Net, UnknownClass
 from engine.pictures import samples
 from engine.pictures.fill import FILLS, blank

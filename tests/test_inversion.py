@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.inversion import error, inversion, inversion_steps, inversion_strip, inversion_strip_steps
+from engine.imagine.inversion import error, inversion, inversion_steps, inversion_strip, inversion_strip_steps
 from engine.net import Net, UnknownLayer
 from engine.nets import available
 from engine.pictures import samples

@@ -13,10 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from engine import image
-from engine.adversarial import eight_bit
 from engine.cli.main import main
-from engine.image import NotAPicture
-from engine.lookalikes import (
+from engine.fool.adversarial import eight_bit
+from engine.fool.lookalikes import (
     Pasted,
     cut_out,
     loaded,
@@ -27,6 +26,7 @@ from engine.lookalikes import (
     silhouette,
     summed,
 )
+from engine.image import NotAPicture
 from engine.net import Net, softmax
 from engine.pictures import regions, samples
 

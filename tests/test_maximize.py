@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from engine import image, maximize
-from engine.maximize import PRESETS, RECIPES, maximize_channels, maximize_channels_steps, maximize_steps, recipe, seen
+from engine import image
+from engine.imagine import maximize
+from engine.imagine.maximize import (
+    PRESETS,
+    RECIPES,
+    maximize_channels,
+    maximize_channels_steps,
+    maximize_steps,
+    recipe,
+    seen,
+)
 from engine.net import Net, UnknownClass, softmax
 from engine.nets import available
 from engine.pictures import samples

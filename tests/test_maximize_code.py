@@ -6,8 +6,8 @@ import nets
 import numpy as np
 import pytest
 
-from engine.decoder import decoder_for
-from engine.maximize_code import STARTS, beginning, maximize_code, maximize_code_steps
+from engine.imagine.decoder import decoder_for
+from engine.imagine.maximize_code import STARTS, beginning, maximize_code, maximize_code_steps
 from engine.net import Net, softmax
 from engine.target import unit
 

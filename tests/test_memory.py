@@ -20,7 +20,7 @@ import nets
 import pytest
 from test_engine_sweep import arguments
 
-from engine.evidence import ways
+from engine.explain.evidence import ways
 from engine.methods import methods
 from engine.net import Net
 

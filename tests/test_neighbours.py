@@ -11,8 +11,8 @@ import pytest
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import KNeighborsClassifier
 
-from engine import neighbours
-from engine.neighbours import agreement, agreement_steps, nearest, open_small, small, small_steps
+from engine.look import approximate, neighbours
+from engine.look.neighbours import agreement, agreement_steps, nearest, open_small, small, small_steps
 from engine.step import last
 
 RANDOM = np.random.default_rng(0)
@@ -248,17 +248,17 @@ def test_lances_index_finds_nearly_all_and_its_recall_says_how_many(tmp_path, me
     ids = np.arange(4000) * 3 + 1
     vectors = pyarrow.FixedSizeListArray.from_arrays(rows.ravel(), 32)
     table = lancedb.connect(tmp_path).create_table("pictures", pyarrow.table({"id": ids, "relu_mean": vectors}))
-    assert not neighbours.has_index(table, "relu_mean", measure)
-    neighbours.make_index(table, "relu_mean", measure=measure)
-    assert neighbours.has_index(table, "relu_mean", measure)
-    assert not neighbours.has_index(table, "relu_mean", ({*neighbours.MEASURES} - {measure}).pop())
-    found = neighbours.recall(table, "relu_mean", rows, ids, measure=measure, asked=30)
+    assert not approximate.has_index(table, "relu_mean", measure)
+    approximate.make_index(table, "relu_mean", measure=measure)
+    assert approximate.has_index(table, "relu_mean", measure)
+    assert not approximate.has_index(table, "relu_mean", ({*neighbours.MEASURES} - {measure}).pop())
+    found = approximate.recall(table, "relu_mean", rows, ids, measure=measure, asked=30)
     assert (found.asked, found.count) == (30, 10)
     assert 0.8 < found.recall <= 1
     assert found.exact > 0
     assert found.approximate > 0
     exact = ids[nearest(rows, rows[7], count=10, measure=measure).rows]
-    quick = neighbours.approximate(table, "relu_mean", rows[7], count=10, measure=measure)
+    quick = approximate.approximate(table, "relu_mean", rows[7], count=10, measure=measure)
     assert quick[0] == exact[0] == 22
     assert len(np.intersect1d(exact, quick)) >= 6
 

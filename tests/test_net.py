@@ -794,8 +794,8 @@ def test_forward_passes_do_not_import_torch(tiny):
     """Pages that need no gradient start without it."""
     code = """
 import sys
-from engine import activations, filters
-from engine import occlusion, saliency
+from engine.look import activations, filters
+from engine.explain import occlusion, saliency
 from engine.nets import certificate; from engine import net, target
 n = net.Net(sys.argv[1])
 image = n.view(__import__("numpy").full((30, 40, 3), 0.5, "float32"))[0]

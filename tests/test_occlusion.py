@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from engine import net as net_module
-from engine.incremental import plan
-from engine.net import Net, UnknownClass, softmax
-from engine.occlusion import (
+from engine.explain.occlusion import (
     FILLS,
     coarse,
     coarse_to_fine,
@@ -27,6 +25,8 @@ from engine.occlusion import (
     positions,
     spread,
 )
+from engine.incremental import plan
+from engine.net import Net, UnknownClass, softmax
 from engine.pictures.fill import blank
 from engine.step import last
 from engine.target import class_margin, unit

@@ -15,14 +15,14 @@ import pytest
 from click.testing import CliRunner
 from test_incremental import made
 
-from engine.adversarial import eight_bit
 from engine.cli.main import main as engine
 from engine.data import sets
 from engine.data.examples import examples
+from engine.fool.adversarial import eight_bit
+from engine.fool.one_pixel import named, one_pixel, one_pixel_steps, painted, rate, success, success_steps
 from engine.image import load, to_png
 from engine.incremental import parts
 from engine.net import Net, softmax
-from engine.one_pixel import named, one_pixel, one_pixel_steps, painted, rate, success, success_steps
 from engine.statistics import share_interval
 from engine.step import last
 
@@ -138,7 +138,7 @@ def test_a_black_box_does_without_torch():
 import sys
 from engine.nets import available; from engine.pictures import samples
 from engine.net import Net
-from engine.one_pixel import one_pixel, success
+from engine.fool.one_pixel import one_pixel, success
 net = Net(available.find("digits"))
 pixels, _ = net.view(samples.load("digit-3"))
 one_pixel(net, pixels, 3, population=5, steps=2)

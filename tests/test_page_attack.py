@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from test_pages import fine, home, opened, run, scene  # noqa: F401
 
-from engine.adversarial import adversarial, eight_bit
-from engine.fooling import fooling
+from engine.fool.adversarial import adversarial, eight_bit
+from engine.fool.fooling import fooling
 from engine.net import softmax
 from ui.jobs import line
 from ui.scene import open_network

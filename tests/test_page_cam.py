@@ -29,9 +29,9 @@ from test_pages import (
     tables,
 )
 
-from engine import boxes
-from engine.cam import cam, ending
-from engine.evidence import evidence, over_picture, ways
+from engine.explain import boxes
+from engine.explain.cam import cam, ending
+from engine.explain.evidence import evidence, over_picture, ways
 from engine.net import softmax
 from engine.nets import certificate
 from engine.pictures import samples

@@ -7,9 +7,9 @@ import pytest
 from test_page_cam import networks, scale, words  # noqa: F401  (a fixture among them)
 from test_pages import charts, chosen, fine, goto, home, opened, run, scene, shown  # noqa: F401
 
-from engine.erase import erase
-from engine.grad_cam import grad_cam
-from engine.hide_and_seek import hide_and_seek
+from engine.explain.erase import erase
+from engine.explain.grad_cam import grad_cam
+from engine.explain.hide_and_seek import hide_and_seek
 from ui.jobs import line
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from test_pages import FAILED, charts, defaults, fine, home, opened, run, scene, tables  # noqa: F401
 
-from engine.clever_hans import CHEAT, HONEST, clever_hans
-from engine.evidence import ways
+from engine.explain.clever_hans import CHEAT, HONEST, clever_hans
+from engine.explain.evidence import ways
 from engine.net import Net
 from engine.nets import available, certificate
 

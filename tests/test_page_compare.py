@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from test_pages import FAILED, cells, charts, chosen, defaults, fine, goto, home, opened, run, scene, tables  # noqa: F401
 
-from engine.compare import compare
-from engine.evidence import ways
+from engine.explain.compare import compare
+from engine.explain.evidence import ways
 from engine.nets import certificate
 
 

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 from test_pages import charts, chosen, code, fine, home, opened, run, scene, tables  # noqa: F401
 
-from engine import confusion
 from engine.cli.main import main as engine
 from engine.data import sets
 from engine.data.index import open_index
+from engine.look import confusion
 from ui.charts import grids
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from test_pages import PHOTO, check, chosen, fine, home, opened, scene, shown, uploaded  # noqa: F401
 
 from engine import image
-from engine.deepdream import deepdream
+from engine.imagine.deepdream import deepdream
 from engine.pictures import samples
 
 LINK = {"net": "digits", "steps": 2, "size": 128, "octaves": 2}

@@ -7,10 +7,10 @@ import pytest
 from test_pages import charts, defaults, fine, home, opened, run, scene, tables  # noqa: F401
 
 from engine import image
-from engine.clever_hans import goes_by, view
-from engine.faithfulness import faithfulness
+from engine.explain.clever_hans import goes_by, view
+from engine.explain.faithfulness import faithfulness
+from engine.explain.trials import against
 from engine.pictures import samples
-from engine.trials import against
 
 
 def curve(at, name: str) -> np.ndarray:

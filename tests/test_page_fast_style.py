@@ -13,8 +13,9 @@ from PIL import Image
 from test_fast_style import ABOUT, decoded, tinted, video
 from test_pages import charts, code, fine, home, opened, run, scene  # noqa: F401
 
-from engine import fast_style, image
+from engine import image
 from engine.cli.main import main as engine
+from engine.paint import fast_style
 from ui import foot
 
 

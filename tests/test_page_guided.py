@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from test_pages import cells, charts, defaults, fine, home, opened, scene  # noqa: F401
 
-from engine.evidence import evidence
-from engine.guided_backpropagation import RULES
+from engine.explain.evidence import evidence
+from engine.explain.guided_backpropagation import RULES
 
 
 def texts(at) -> str:

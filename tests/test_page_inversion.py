@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from test_pages import check, fine, home, opened, scene, shown  # noqa: F401
 
-from engine.inversion import inversion, inversion_strip
+from engine.imagine.inversion import inversion, inversion_strip
 
 
 def test_the_strip_is_the_engines(given):

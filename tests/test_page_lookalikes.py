@@ -12,11 +12,11 @@ import pytest
 from test_pages import PHOTO, charts, check, chosen, fine, home, opened, run, scene, shown, tables, uploaded  # noqa: F401
 
 from engine import image
-from engine.adversarial import eight_bit
-from engine.lookalikes import cut_out, lookalikes, pasted, places, summed
+from engine.fool.adversarial import eight_bit
+from engine.fool.lookalikes import cut_out, lookalikes, pasted, places, summed
+from engine.fool.survival import survival
 from engine.net import softmax
 from engine.pictures import samples
-from engine.survival import survival
 
 LINK = {"net": "digits", "image": "digit-3", "class": "3", "other": "digit-8", "grid": 6, "other_size": 0.6}
 WHOLE = "the whole picture"

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from test_pages import charts, fine, home, opened, run, scene  # noqa: F401
 
-from engine import embedding
 from engine.data import indexing as indexes
 from engine.data import sets
 from engine.data.index import Index
+from engine.look import embedding, grid
 from ui import atlas, foot
 
 QUICK = {"net": "digits", "by": "PCA"}
@@ -56,7 +56,7 @@ def test_what_is_drawn_and_taken_home_is_the_engines(seen):
     np.testing.assert_array_equal(table.id, index.pictures.id)
     assert (table.label.astype(str) == [index.names[k] for k in index.pictures.label]).all()
     assert len({*zip(table.row, table.col, strict=True)}) == len(table) == 1797, "each has a cell of its own"
-    together = embedding.in_square(np.concatenate([made.places, made.places[:0]]))
+    together = grid.in_square(np.concatenate([made.places, made.places[:0]]))
     far = np.abs(np.diff(seen.places, axis=0)) - np.abs(np.diff(together, axis=0))
     assert np.abs(far).max() < 0.05, "the same map, with room for the sidebar's picture"
     assert seen.mark is not None

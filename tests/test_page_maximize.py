@@ -10,7 +10,7 @@ from PIL import Image
 from test_pages import charts, chosen, fine, home, opened, run, scene  # noqa: F401
 
 from engine import image
-from engine.maximize import RECIPES, maximize
+from engine.imagine.maximize import RECIPES, maximize
 from engine.net import softmax
 from engine.target import direction, measure, unit
 from ui.jobs import line

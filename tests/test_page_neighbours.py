@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 from test_pages import charts, chosen, code, fine, home, opened, run, scene, tables  # noqa: F401
 
-from engine import neighbours
 from engine.cli.main import main as engine
 from engine.data import sets
 from engine.data.index import open_index
+from engine.look import approximate, neighbours
 from ui.charts import grids, marks
 
 
@@ -105,13 +105,13 @@ def test_one_question_at_a_time():
 
 @pytest.mark.parametrize("layer", ["", "logits"])
 def test_above_a_number_of_pictures_lances_index_is_asked_and_its_recall_shown(monkeypatch, layer):
-    monkeypatch.setattr(neighbours, "MANY", 1000)
+    monkeypatch.setattr(approximate, "MANY", 1000)
     at = opened("neighbours", net="digits", **({"layer": layer} if layer else {}))
     assert fine(at)
     (recall,) = (float(metric.value.rstrip("%")) for metric in at.metric if "recall" in metric.label)
     assert 80 < recall <= 100
     index, net = indexed(at)
-    assert neighbours.has_index(index.table, index.column(layer or neighbours.usual_layer(index, net)), "cosine")
+    assert approximate.has_index(index.table, index.column(layer or neighbours.usual_layer(index, net)), "cosine")
     assert len(index.pictures) == 1797, "and the index is what it was"
 
 

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from nets import node
 from test_pages import charts, fine, home, opened, run, tables  # noqa: F401
 
-from engine.anatomy import anatomy
 from engine.cli.main import main
-from engine.diagram import diagram, dot
+from engine.look.anatomy import anatomy
+from engine.look.diagram import diagram, dot
 from engine.net import Net
 from engine.nets import available
 from engine.nets.certificate import TENSOR_LIMIT

@@ -26,12 +26,12 @@ from test_pages import (  # noqa: F401
 )
 
 from engine import image
-from engine.adversarial import eight_bit
 from engine.cli.main import main as engine
 from engine.data import sets
 from engine.data.examples import examples
+from engine.fool.adversarial import eight_bit
+from engine.fool.one_pixel import named, one_pixel, rate, success
 from engine.net import softmax
-from engine.one_pixel import named, one_pixel, rate, success
 from ui.jobs import line
 
 LINK = {"net": "digits", "population": 12, "steps": 3, "rated": 3}
@@ -187,7 +187,7 @@ def test_pictures_that_are_wrong_from_the_start_are_said_not_to_count(monkeypatc
 
         yield Step(3, 3, rows)
 
-    monkeypatch.setattr("engine.one_pixel.success_steps", steps)
+    monkeypatch.setattr("engine.fool.one_pixel.success_steps", steps)
     at = opened("one_pixel", **LINK, seed=77)
     assert fine(at)
     assert metrics(at)["Fooled, of those that it has right"] == "50%"
@@ -206,7 +206,7 @@ def test_what_takes_long_waits_for_a_button(monkeypatch):
         asked.append((len(images), knobs))
         return iter(())
 
-    monkeypatch.setattr("engine.one_pixel.success_steps", steps)
+    monkeypatch.setattr("engine.fool.one_pixel.success_steps", steps)
     button.click()
     at.run()
     assert not at.exception

@@ -32,12 +32,12 @@ from test_pages import (  # noqa: F401  (home is a fixture)
 )
 
 from engine import image
-from engine.adversarial_patch import adversarial_patch, cut_out, parted, printable, rates, with_patch
 from engine.cli.main import main as engine
 from engine.data import sets
-from engine.lookalikes import lookalikes
+from engine.fool.adversarial_patch import adversarial_patch, cut_out, parted, printable, rates, with_patch
+from engine.fool.lookalikes import lookalikes
+from engine.fool.survival import survival
 from engine.net import softmax
-from engine.survival import survival
 from ui.jobs import line
 
 LINK = {"net": "digits", "toward": "8", "steps": 4, "trained": 12, "held": 9, "seed": 5}

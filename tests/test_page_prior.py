@@ -11,8 +11,8 @@ from test_page_maximize import metrics
 from test_pages import charts, fine, home, opened, scene  # noqa: F401
 
 from engine import image
-from engine.decoder import decoded
-from engine.maximize_code import maximize_code
+from engine.imagine.decoder import decoded
+from engine.imagine.maximize_code import maximize_code
 from engine.net import softmax
 
 

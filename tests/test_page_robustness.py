@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from test_pages import charts, check, chosen, fine, home, opened, run, scene, shown, tables  # noqa: F401
 
-from engine import robustness as robust
 from engine.data import sets
+from engine.explain.saliency import signed_saliency
+from engine.fool import robustness as robust
+from engine.fool.robustness import METHODS, curves, sizes
 from engine.net import Net
 from engine.nets import available
 from engine.pictures import samples
-from engine.robustness import METHODS, curves, sizes
-from engine.saliency import signed_saliency
 from engine.step import Step
 from ui.jobs import line
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from test_pages import cells, chosen, fine, home, opened, run, scene  # noqa: F401
 
-from engine.evidence import evidence
-from engine.integrated_gradients import integrated_gradients
+from engine.explain.evidence import evidence
+from engine.explain.integrated_gradients import integrated_gradients
 from engine.target import class_margin, unit
 
 KNOBS = {"noise", "samples", "baseline", "steps"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_pages import charts, defaults, fine, home, opened, run, scene, tables  # noqa: F401
 
-from engine.sanity import learned, sanity
+from engine.explain.sanity import learned, sanity
 
 
 def curves(at) -> list[dict]:

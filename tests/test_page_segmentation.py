@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from test_pages import cells, charts, fine, home, opened, scene  # noqa: F401
 
-from engine.segmentation import segmentation
+from engine.explain.segmentation import segmentation
 from ui.charts import marks, painting
 
 

@@ -11,10 +11,10 @@ from streamlit.testing.v1 import AppTest
 from test_pages import charts, fine, home, opened, run, scene, uploaded  # noqa: F401
 
 from engine import image
+from engine.paint.growing import cut, grow
+from engine.paint.style_transfer import named, style_transfer
+from engine.paint.texture import texture
 from engine.pictures import samples
-from engine.style_transfer import named, style_transfer
-from engine.texture import texture
-from engine.texture_growing import cut, grow
 
 
 def test_the_picture_is_the_engines(given):

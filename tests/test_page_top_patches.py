@@ -9,7 +9,7 @@ from test_pages import charts, chosen, fine, home, opened, run, scene, tables  #
 from engine import image
 from engine.data import sets
 from engine.data.index import open_index
-from engine.top_patches import cut_out
+from engine.look.top_patches import cut_out
 
 
 def patches(at) -> list[dict[str, list]]:

@@ -11,7 +11,7 @@ from test_pages import charts, fine, home, opened, tables  # noqa: F401
 from test_units import folder, planted_net  # noqa: F401
 
 from engine.data import indexing, sets
-from engine.units import units
+from engine.look.units import units
 
 
 @pytest.fixture

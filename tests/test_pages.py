@@ -26,8 +26,8 @@ from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
 from engine import image, record
-from engine.activations import activation_maps
 from engine.cli.main import main as engine
+from engine.look.activations import activation_maps
 from engine.nets import available, certificate, export
 from engine.nets.certificate import Certificate
 from engine.pictures import samples

@@ -7,11 +7,11 @@ import onnx
 import pytest
 
 from engine import image
-from engine.cam import cam, ending
-from engine.evidence import over_picture, ways
-from engine.faithfulness import ranking, shown
-from engine.grad_cam import grad_cam
-from engine.integrated_gradients import integrated_gradients
+from engine.explain.cam import cam, ending
+from engine.explain.evidence import over_picture, ways
+from engine.explain.faithfulness import ranking, shown
+from engine.explain.grad_cam import grad_cam
+from engine.explain.integrated_gradients import integrated_gradients
 from engine.model import metadata
 from engine.model.metadata import Metadata
 from engine.net import Net

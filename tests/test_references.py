@@ -24,28 +24,28 @@ from captum.metrics import infidelity  # noqa: E402
 from pytorch_grad_cam import base_cam  # noqa: E402
 from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection  # noqa: E402
 
-from engine import faithfulness as faithful  # noqa: E402
-from engine.ablation_cam import ablation_cam  # noqa: E402
-from engine.eigen_cam import eigen_cam  # noqa: E402
-from engine.grad_cam import grad_cam  # noqa: E402
-from engine.grad_cam_plus_plus import grad_cam_plus_plus  # noqa: E402
-from engine.gradient_input import gradient_input  # noqa: E402
-from engine.guided_backpropagation import gated_gradient, guided_backpropagation  # noqa: E402
-from engine.guided_grad_cam import guided_grad_cam  # noqa: E402
-from engine.hires_cam import hires_cam  # noqa: E402
-from engine.integrated_gradients import integrated_gradients  # noqa: E402
-from engine.layer_cam import layer_cam  # noqa: E402
+from engine.explain import faithfulness as faithful  # noqa: E402
+from engine.explain.ablation_cam import ablation_cam  # noqa: E402
+from engine.explain.eigen_cam import eigen_cam  # noqa: E402
+from engine.explain.grad_cam import grad_cam  # noqa: E402
+from engine.explain.grad_cam_plus_plus import grad_cam_plus_plus  # noqa: E402
+from engine.explain.gradient_input import gradient_input  # noqa: E402
+from engine.explain.guided_backpropagation import gated_gradient, guided_backpropagation  # noqa: E402
+from engine.explain.guided_grad_cam import guided_grad_cam  # noqa: E402
+from engine.explain.hires_cam import hires_cam  # noqa: E402
+from engine.explain.integrated_gradients import integrated_gradients  # noqa: E402
+from engine.explain.layer_cam import layer_cam  # noqa: E402
+from engine.explain.occlusion import occlusion_fall  # noqa: E402
+from engine.explain.saliency import gradient, saliency  # noqa: E402
+from engine.explain.score_cam import score_cam  # noqa: E402
+from engine.explain.smooth_grad import smooth_grad  # noqa: E402
+from engine.explain.xgrad_cam import xgrad_cam  # noqa: E402
 from engine.model.metadata import Metadata  # noqa: E402
 from engine.net import Net  # noqa: E402
 from engine.nets.export import export  # noqa: E402
-from engine.occlusion import occlusion_fall  # noqa: E402
 from engine.pictures import samples  # noqa: E402
 from engine.pictures.fill import blank  # noqa: E402
-from engine.saliency import gradient, saliency  # noqa: E402
-from engine.score_cam import score_cam  # noqa: E402
-from engine.smooth_grad import smooth_grad  # noqa: E402
 from engine.target import class_score  # noqa: E402
-from engine.xgrad_cam import xgrad_cam  # noqa: E402
 
 LIMIT = 1e-3  # of the reference map's range
 

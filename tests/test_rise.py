@@ -8,9 +8,9 @@ import nets
 import numpy as np
 import pytest
 
-from engine import rise as module
+from engine.explain import rise as module
+from engine.explain.rise import LEAST, Rise, rise, rise_steps
 from engine.net import Net, UnknownClass
-from engine.rise import LEAST, Rise, rise, rise_steps
 from engine.target import class_score, unit
 
 SIZE = (28, 42)  # 4 pixels a cell, of 7 along the shorter side

@@ -11,14 +11,14 @@ import pytest
 from click.testing import CliRunner
 from test_adversarial import digits, some  # noqa: F401
 
-from engine import robustness as robust
-from engine.adversarial import NORMS, attack, distances, eight_bit
 from engine.cli import run
 from engine.cli.main import main
 from engine.data import sets
 from engine.data.examples import examples
+from engine.fool import robustness as robust
+from engine.fool.adversarial import NORMS, attack, distances, eight_bit
+from engine.fool.robustness import METHODS, curve, curves, curves_steps, noise, robustness, robustness_steps, sizes
 from engine.net import Net
-from engine.robustness import METHODS, curve, curves, curves_steps, noise, robustness, robustness_steps, sizes
 from engine.step import Step, last
 
 
@@ -156,7 +156,7 @@ def test_the_interval_is_wilsons(right, count):
 
 
 def test_on_the_way_only_pictures_count_that_have_been_attacked(digits, some, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("engine.robustness.BATCH", 8)
+    monkeypatch.setattr("engine.fool.robustness.BATCH", 8)
     steps = list(robustness_steps(digits, *some, epsilons=[0, 0.3], method="FGSM"))
     assert [step.index for step in steps] == list(range(1, 7))
     assert [int(step.result["count"].iloc[0]) for step in steps] == [8, 8, 8, 16, 16, 20]

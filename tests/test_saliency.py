@@ -6,8 +6,8 @@ import nets
 import numpy as np
 import pytest
 
+from engine.explain.saliency import gradient, largest, saliency, signed, signed_saliency
 from engine.net import UnknownClass, UnknownLayer
-from engine.saliency import gradient, largest, saliency, signed, signed_saliency
 from engine.target import Target, class_score, unit
 
 WEIGHT = np.random.default_rng(4).normal(0, 1, (2, 3, 12, 16))

@@ -9,9 +9,9 @@ from nets import node
 from scipy.stats import spearmanr
 from test_net import in_constant_nodes
 
-from engine.evidence import evidence, over_picture
+from engine.explain.evidence import evidence, over_picture
+from engine.explain.sanity import learned, randomised, sanity, sanity_steps, similarity
 from engine.net import UnknownClass
-from engine.sanity import learned, randomised, sanity, sanity_steps, similarity
 
 LAYERS = [("logits", "w3"), ("conv2", "w2"), ("conv1", "w1")]
 

@@ -8,9 +8,9 @@ import nets
 import numpy as np
 import pytest
 
-from engine.evidence import evidence
+from engine.explain.evidence import evidence
+from engine.explain.segmentation import BACKGROUND, FOREGROUND, UNKNOWN, grab_cut, segmentation
 from engine.net import UnknownClass
-from engine.segmentation import BACKGROUND, FOREGROUND, UNKNOWN, grab_cut, segmentation
 
 SIZE = (36, 50)
 ROWS, COLS = np.mgrid[: SIZE[0], : SIZE[1]]

@@ -10,7 +10,7 @@ from test_pages import chosen, fine, opened, scene
 
 from engine import image
 from engine.cli.main import main as engine
-from engine.grad_cam import grad_cam
+from engine.explain.grad_cam import grad_cam
 from engine.net import Net
 
 

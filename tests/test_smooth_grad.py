@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from nets import node
 
-from engine.saliency import gradient, saliency
-from engine.smooth_grad import smooth_grad, smooth_grad_steps
+from engine.explain.saliency import gradient, saliency
+from engine.explain.smooth_grad import smooth_grad, smooth_grad_steps
 
 
 def test_without_noise_it_is_the_gradient(tiny, picture):

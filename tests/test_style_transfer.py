@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from engine import image, methods
-from engine import style_transfer as style_transfer_module
-from engine.gram import features
 from engine.net import Net
 from engine.nets import available as networks
 from engine.optimize.tiles import at_once
-from engine.style_transfer import (
+from engine.paint import style_transfer as style_transfer_module
+from engine.paint.gram import features
+from engine.paint.style_transfer import (
     as_grey,
     opened,
     recoloured,

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from engine.fool.survival import survival, transfer, treatments
 from engine.net import softmax
-from engine.survival import survival, transfer, treatments
 
 
 def test_each_row_is_what_the_network_says_of_the_treated_picture(tiny, picture):

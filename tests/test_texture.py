@@ -12,15 +12,15 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from engine import texture_growing
 from engine.cli.main import main
-from engine.gram import apart, distances, features, gram, scaled, scales
-from engine.gram import texture as texture_target
 from engine.net import Net, UnknownLayer
 from engine.nets import available as networks
+from engine.paint import growing
+from engine.paint.gram import apart, distances, features, gram, scaled, scales
+from engine.paint.gram import texture as texture_target
+from engine.paint.growing import Grown, cut, grow, grow_steps
+from engine.paint.texture import CANVASES, MOVES, STARTS, texture, texture_depths, texture_depths_steps, texture_steps
 from engine.pictures import samples
-from engine.texture import CANVASES, MOVES, STARTS, texture, texture_depths, texture_depths_steps, texture_steps
-from engine.texture_growing import Grown, cut, grow, grow_steps
 
 
 @pytest.fixture(scope="module")
@@ -365,7 +365,7 @@ def test_the_command_ended_early_leaves_what_has_grown(tmp_path, monkeypatch):
         yield next(grow_steps(*args, **knobs))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(texture_growing, "grow_steps", ended)
+    monkeypatch.setattr(growing, "grow_steps", ended)
     done = CliRunner().invoke(main, ["grow", "--image", "brick", "--out", str(tmp_path)])
     assert (done.exit_code, "Stopped after 25 of 4096" in done.output) == (130, True)
     assert json.loads((tmp_path / "result.json").read_text("utf-8"))["stopped"] == {"done": 25, "of": 4096}

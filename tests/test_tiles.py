@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from engine.gram import features, looked, texture_tally
 from engine.half import has_bfloat16
 from engine.net import Net
 from engine.nets import available as networks
 from engine.optimize import ascend
 from engine.optimize.tiles import Part, at_once, tiled, windows
-from engine.style_transfer import resemblance, strength, style_transfer, style_transfer_steps, wanted
+from engine.paint.gram import features, looked, texture_tally
+from engine.paint.style_transfer import resemblance, strength, style_transfer, style_transfer_steps, wanted
 
 PROJECT = Path(__file__).parent.parent
 
@@ -195,7 +195,7 @@ from pathlib import Path
 import numpy as np
 from engine.nets import available
 from engine.net import Net
-from engine.style_transfer import style_transfer
+from engine.paint.style_transfer import style_transfer
 net = Net(available.find("imagenette"))
 picture = np.random.default_rng(0).random((240, 320, 3), np.float32)
 layers = {"layers": "blocks.1.relu_1", "content_layer": "blocks.1.relu_1", "style_size": 0.1, "canvas": "pixels"}

@@ -10,10 +10,10 @@ from PIL import Image
 from engine import image as pictures
 from engine.data import sets
 from engine.data.indexing import index, ready_steps
+from engine.look.top_patches import Patches, box, cut, cut_out, figure, top_patches, within
 from engine.model.receptive_field import ReceptiveField
 from engine.net import Layer, UnknownLayer
 from engine.step import last
-from engine.top_patches import Patches, box, cut, cut_out, figure, top_patches, within
 
 LAYERS = ["relu1", "pool1", "conv2", "mean", "logits"]
 

@@ -14,21 +14,12 @@ import torch
 from click.testing import CliRunner
 
 from engine import image
-from engine.checkpoint import BadTraining
 from engine.cli.main import main
-from engine.decoder import decoded, open_decoder
+from engine.imagine.decoder import decoded, open_decoder
 from engine.net import Net
 from engine.step import last
-from engine.train_decoder import (
-    Decoder,
-    Recipe,
-    codes,
-    doublings,
-    export_decoder,
-    loss_layers,
-    losses,
-    train_decoder,
-)
+from engine.train.checkpoint import BadTraining
+from engine.train.decoder import Decoder, Recipe, codes, doublings, export_decoder, loss_layers, losses, train_decoder
 
 TINY = Recipe(steps=3, layer="pool1", channels=32, batch=2, share=0.7)
 

@@ -15,13 +15,15 @@ import torch
 from click.testing import CliRunner
 
 from engine import image
-from engine import train_style as training
-from engine.checkpoint import BadTraining
 from engine.cli.main import main
-from engine.gram import gram
 from engine.net import Net
+from engine.paint.gram import gram
 from engine.step import last
-from engine.train_style import Painter, Recipe, export_style, relative, train_style
+from engine.train import loop
+from engine.train import style as training
+from engine.train.checkpoint import BadTraining
+from engine.train.loop import relative
+from engine.train.style import Painter, Recipe, export_style, train_style
 
 TINY = Recipe(steps=3, channels=(4, 6, 8), blocks=1, kernel=3, size=32, style_size=40, batch=2)
 
@@ -149,7 +151,7 @@ def test_a_gram_matrix_is_the_mean_of_products():
 
 
 def test_crops_are_drawn_by_the_dice_alone(data):
-    first, again, other = (training.crops(data, np.random.default_rng(seed), 4, 32) for seed in (1, 1, 2))
+    first, again, other = (loop.crops(data, np.random.default_rng(seed), 4, 32) for seed in (1, 1, 2))
     assert first.shape == (4, 3, 32, 32)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)

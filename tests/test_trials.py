@@ -9,11 +9,11 @@ import pytest
 from scipy import stats
 
 from engine import image as pictures
-from engine.boxes import inside, largest_part, overlap, points_at
-from engine.evidence import evidence, over_picture
-from engine.faithfulness import judge
+from engine.explain.boxes import inside, largest_part, overlap, points_at
+from engine.explain.evidence import evidence, over_picture
+from engine.explain.faithfulness import judge
+from engine.explain.trials import MEASURES, TRUTHS, Trial, against, folder, summary, trials, trials_steps
 from engine.image import NotAPicture
-from engine.trials import MEASURES, TRUTHS, Trial, against, folder, summary, trials, trials_steps
 
 METHODS = ["Grad-CAM", "Eigen-CAM"]
 TRUTH = np.zeros((12, 16), bool)

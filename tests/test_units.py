@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from engine.data import indexing, sets
-from engine.net import Net, UnknownLayer
-from engine.units import (
+from engine.look.units import (
     Units,
     correlations,
     cosines,
@@ -24,6 +23,7 @@ from engine.units import (
     units,
     units_of,
 )
+from engine.net import Net, UnknownLayer
 
 COLOURS = {  # label → the colours of its pictures, in steps that a PNG keeps
     "blue": [(0.0, 0.0, 1.0)],

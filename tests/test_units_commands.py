@@ -12,9 +12,9 @@ from test_units import folder, net  # noqa: F401
 
 from engine import image
 from engine.cli.main import main
+from engine.look.top_patches import figure, top_patches
+from engine.look.units import units
 from engine.record import taken_apart
-from engine.top_patches import figure, top_patches
-from engine.units import units
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from engine.fast_style import StyleNet
 from engine.half import PRECISIONS, has_bfloat16
 from engine.net import Layer, Net
+from engine.paint.fast_style import StyleNet
 from engine.target import weighed
 from ui.charts import marks, network
 from ui.scene import Scene, class_names, no_gradients

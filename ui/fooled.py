@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine.adversarial import distances, eight_bit
+from engine.fool.adversarial import distances, eight_bit
+from engine.fool.survival import survival, transfer
 from engine.model.metadata import BadMetadata
 from engine.net import BadNetwork, Net, softmax
 from engine.nets import available
-from engine.survival import survival, transfer
 from ui import controls, studio
 from ui.charts import painting
 from ui.scene import Scene, cached, class_names, open_network, scores_of

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import streamlit as st
 
-from engine import confusion, image
-from engine.confusion import Coded
+from engine import image
 from engine.data import embedded
 from engine.data.index import Index
 from engine.data.indexing import default_layers
 from engine.image import NotAPicture
+from engine.look import confusion
+from engine.look.confusion import Coded
 from engine.net import Net
 from ui import controls, lens
 from ui.charts import grids, marks

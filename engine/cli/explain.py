@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from engine import trials
 from engine.cli import run as running
 from engine.cli.printing import in_columns
+from engine.explain import trials
 from engine.net import Net
 from engine.nets import available
 

@@ -51,8 +51,8 @@ def robustness(
     Writes curve.csv (a row per network, attack and epsilon, with the 95 % interval), numbers.npz and result.json. A run
     that is stopped early leaves the curves that there are by then.
     """
-    from engine import robustness as robust
     from engine.data import sets
+    from engine.fool import robustness as robust
 
     networks = [Net(available.find(net), output=output)]
     networks += [Net(available.find(name.strip())) for name in beside.split(",") if name.strip()]
@@ -126,9 +126,9 @@ def patch(
     Writes patch.png (transparent outside of its circle), print.png (1,200 pixels a side: 10 cm at 300 dots per inch),
     rates.csv, numbers.npz and result.json. A run that is stopped early leaves the patch that there is by then.
     """
-    from engine import adversarial_patch as patches
     from engine import image as images
     from engine.data import sets
+    from engine.fool import adversarial_patch as patches
     from engine.pictures.film import Film
 
     network, data, shot = Net(available.find(net), output=output), sets.find(given), Film() if film else None
@@ -176,7 +176,7 @@ def transfer(names: str, images: tuple[str, ...], out: Path) -> None:
 
     Give the picture before and after. Writes transfer.csv, a row per picture and network.
     """
-    from engine.survival import transfer as said_of
+    from engine.fool.survival import transfer as said_of
 
     networks = [Net(available.find(name.strip())) for name in names.split(",") if name.strip()]
     table = said_of(networks, {given: run.picture(given).pixels for given in images})
@@ -204,9 +204,9 @@ def one_pixel_rate(net: str, output: str | None, given: str, pictures: int, out:
     Pictures that it has wrong from the start are not counted. Writes pictures.csv (a row per picture) and result.json
     (the rate with its 95 % interval). A run that is stopped early leaves the pictures that were done by then.
     """
-    from engine import one_pixel
     from engine.data import sets
     from engine.data.examples import examples
+    from engine.fool import one_pixel
 
     network, data, step, stopped = Net(available.find(net), output=output), sets.find(given), None, {}
     drawn = examples(data, network, pictures, seed=knobs["seed"])

@@ -179,8 +179,8 @@ def anatomy(net: str, output: str | None, runs: int, compare: bool, image: str, 
     With --out it writes layers.csv, ops.csv, the graph as network.dot, numbers.npz (without the times), result.json,
     and with --compare certificate.csv.
     """
-    from engine import anatomy as anatomies
-    from engine import diagram
+    from engine.look import anatomy as anatomies
+    from engine.look import diagram
 
     network = Net(available.find(net), output=output)
     found, step = anatomies.anatomy(network), None

@@ -35,7 +35,8 @@ def fast_style(
 
     Writes picture.png with its recipe inside, numbers.npz and result.json; or video.mp4.
     """
-    from engine import fast_style as fast
+    from engine.paint import fast_style as fast
+    from engine.paint import video as moving
 
     if (image is None) == (video is None):
         raise click.UsageError("Give an --image or a --video, one of the two.")
@@ -65,7 +66,8 @@ def fast_style(
     unfinished, step = out / "unfinished.mp4", None
     try:
         limits = {"side": side or 320, "seconds": seconds, "precision": precision}
-        for step in run.shown(fast.stylise_video(opened, video, mix=given, out=unfinished, **limits), "fast-style"):  # noqa: B007
+        painting = moving.stylise_video(opened, video, mix=given, out=unfinished, **limits)
+        for step in run.shown(painting, "fast-style"):  # noqa: B007
             pass
         unfinished.replace(out / "video.mp4")
     finally:
@@ -88,7 +90,7 @@ def grow(image: str, longest: int, side: int, size: int, window: int, seed: int,
     Writes picture.png with its recipe inside, numbers.npz and result.json. A run that is stopped early leaves what has
     grown by then.
     """
-    from engine import texture_growing as growing
+    from engine.paint import growing
     from engine.pictures.film import Film
 
     seen, shot = run.picture(image), Film() if film else None

@@ -128,7 +128,7 @@ def top_patches(net: str, output: str | None, given: str, layer: str | None, out
     Writes picture.png (a row for each channel, the activation under each patch), patches.csv, numbers.npz and
     result.json.
     """
-    from engine import top_patches as tops
+    from engine.look import top_patches as tops
 
     network, index, layer, record = _units_of(net, output, given, layer)
     found = tops.cut_out(network, index, layer, **knobs)
@@ -162,7 +162,7 @@ def units(net: str, output: str | None, given: str, layer: str | None, out: Path
     """
     import numpy as np
 
-    from engine import units as unit
+    from engine.look import units as unit
 
     network, index, layer, record = _units_of(net, output, given, layer)
     found = unit.units_of(network, index, layer, **knobs)
@@ -254,7 +254,7 @@ def neighbours(
     agreement.csv.
     """
     from engine import image as pictures
-    from engine import neighbours as near
+    from engine.look import neighbours as near
 
     if (image is None) == (of is None):
         raise click.UsageError("Give an --image or a number with --of, one of the two.")
@@ -293,7 +293,7 @@ def confusion(net: str, output: str | None, given: str, layers: str, out: Path) 
 
     Writes confusion.csv, classes.csv (a row per class) and numbers.npz.
     """
-    from engine import confusion as mixed
+    from engine.look import confusion as mixed
 
     network, index, record = _indexed(net, output, given, layers)
     found = mixed.of_index(index, network)
@@ -344,7 +344,7 @@ def map_(
     """
     from PIL import Image
 
-    from engine import embedding
+    from engine.look import embedding, grid
 
     network, index, record = _indexed(net, output, given, layers)
     knobs: dict[str, Any] = {"layer": layer, "pixels": pixels, "by": by, "most": most, "seed": seed}
@@ -357,15 +357,15 @@ def map_(
         pass
     made = step.result
     table = index.pictures.iloc[embedding.some_rows(len(index.pictures), most, seed)]
-    cells = embedding.on_grid(made.places)
+    cells = grid.on_grid(made.places)
     arrays = {"places": made.places, "explained": made.explained, "losses": made.losses}
     arrays |= {"id": table["id"].to_numpy(), "cells": cells}
     out.mkdir(parents=True, exist_ok=True)
     np.savez(out / "numbers.npz", allow_pickle=False, **arrays)
     record = {"command": "map", "knobs": knobs, **record}
     (out / "result.json").write_text(jsons.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    tiles = embedding.squares(index.thumbnails(table["id"]), 64)
-    for name, sheet in (("places", embedding.drawn(tiles, made.places)), ("grid", embedding.tiled(tiles, cells))):
+    tiles = grid.squares(index.thumbnails(table["id"]), 64)
+    for name, sheet in (("places", grid.drawn(tiles, made.places)), ("grid", grid.tiled(tiles, cells))):
         Image.fromarray(sheet).save(out / f"{name}.png")
     table.assign(
         label=[index.names[k] if k >= 0 else "" for k in table["label"]],

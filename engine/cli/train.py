@@ -38,7 +38,7 @@ def train_style(styles: str, data: Path, loss: str, out: Path, source: str, lice
     where it last reported: its weights lie beside OUT, with the suffix .pt; with --steps of no more than those done,
     they are written down as they are, and so they are on Ctrl-C. The losses lie there, too, with the suffix .csv.
     """
-    from engine import train_style as training
+    from engine.train import style as training
 
     files = [file.strip() for file in styles.split(",")]
     paintings = {Path(file).stem.replace("_", " "): running.picture(file).pixels for file in files}
@@ -92,8 +92,8 @@ def train_decoder(net: str, data: Path, out: Path, source: str, licence: str, **
     they are on Ctrl-C. The losses lie there, too, with the suffix .csv. Put OUT into the folder `decoders` of the cache
     (`python -m engine nets` says where), and the app finds it.
     """
-    from engine import train_decoder as training
-    from engine.train_style import encoded, note
+    from engine.train import decoder as training
+    from engine.train.style import encoded, note
 
     encoder, pictures, step = Net(available.find(net)), encoded(data), None
     checkpoint, log = out.with_suffix(".pt"), out.with_suffix(".csv")

@@ -8,10 +8,11 @@ nine methods estimate it. Sources: Zhou 2016, Selvaraju 2017.
 import numpy as np
 import streamlit as st
 
-from engine import boxes, image
-from engine.activations import unit_window
-from engine.cam import NoCam, ending
-from engine.evidence import evidence, evidence_steps, over_picture, ways
+from engine import image
+from engine.explain import boxes
+from engine.explain.cam import NoCam, ending
+from engine.explain.evidence import evidence, evidence_steps, over_picture, ways
+from engine.look.activations import unit_window
 from engine.net import softmax
 from engine.pictures import regions, samples, truth
 from engine.step import Step

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import boxes, image
-from engine.erase import FILLS, Erased, erase, erase_steps
-from engine.evidence import over_picture
-from engine.grad_cam import grad_cam
-from engine.hide_and_seek import hide, hide_and_seek, hide_and_seek_steps
+from engine import image
+from engine.explain import boxes
+from engine.explain.erase import FILLS, Erased, erase, erase_steps
+from engine.explain.evidence import over_picture
+from engine.explain.grad_cam import grad_cam
+from engine.explain.hide_and_seek import hide, hide_and_seek, hide_and_seek_steps
 from engine.net import softmax
 from engine.pictures.fill import blank
 from engine.target import asked, class_probability, number

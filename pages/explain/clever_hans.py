@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import streamlit as st
 
-from engine.clever_hans import CHEAT, HONEST, USUAL, clever_hans, exposure, pair_steps, score, view
-from engine.evidence import evidence, over_picture, ways
+from engine.explain.clever_hans import CHEAT, HONEST, USUAL, clever_hans, exposure, pair_steps, score, view
+from engine.explain.evidence import evidence, over_picture, ways
 from engine.net import softmax
 from engine.nets.available import UnknownNet
 from engine.pictures import truth

@@ -9,8 +9,8 @@ import numpy as np
 import streamlit as st
 
 from engine import image
-from engine.compare import at, compare, compare_steps, networks_steps
-from engine.evidence import evidence, over_picture, ways
+from engine.explain.compare import at, compare, compare_steps, networks_steps
+from engine.explain.evidence import evidence, over_picture, ways
 from engine.nets import available
 from ui import controls, foot, links
 from ui.ask import aim

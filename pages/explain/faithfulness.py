@@ -10,12 +10,12 @@ import pandas as pd
 import streamlit as st
 
 from engine import image
-from engine.clever_hans import goes_by, view
-from engine.evidence import ways
-from engine.faithfulness import BLUR, GREY, faithfulness, faithfulness_steps, ranking, shown
+from engine.explain.clever_hans import goes_by, view
+from engine.explain.evidence import ways
+from engine.explain.faithfulness import BLUR, GREY, faithfulness, faithfulness_steps, ranking, shown
+from engine.explain.trials import Trial, against, summary, trials_steps
 from engine.pictures import samples
 from engine.pictures.fill import blank
-from engine.trials import Trial, against, summary, trials_steps
 from ui import controls, foot, links
 from ui.ask import aim
 from ui.charts import marks, overlays, plots

@@ -11,10 +11,10 @@ import numpy as np
 import streamlit as st
 
 from engine import image
-from engine.guided_backpropagation import gated_gradient, guided_backpropagation
+from engine.explain.guided_backpropagation import gated_gradient, guided_backpropagation
+from engine.explain.saliency import largest
 from engine.ops import gates
 from engine.ops.gates import NoGate
-from engine.saliency import largest
 from engine.target import asked
 from ui import controls, foot, links
 from ui.ask import aim, ask

@@ -9,8 +9,7 @@ import numpy as np
 import streamlit as st
 
 from engine import image
-from engine.net import softmax
-from engine.occlusion import (
+from engine.explain.occlusion import (
     FILLS,
     coarse,
     occlude,
@@ -19,6 +18,7 @@ from engine.occlusion import (
     occlusion_steps,
     positions,
 )
+from engine.net import softmax
 from engine.pictures import samples
 from engine.target import asked, class_probability, number
 from ui import controls, foot, links, sidebar

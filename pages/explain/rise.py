@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from engine import image
-from engine.rise import FILLS, rise, rise_steps
+from engine.explain.rise import FILLS, rise, rise_steps
 from engine.target import asked, class_probability
 from ui import controls, foot, links
 from ui.ask import aim

@@ -10,10 +10,10 @@ import numpy as np
 import streamlit as st
 
 from engine import image
-from engine.gradient_input import BASELINES, gradient_input
-from engine.integrated_gradients import integrated_gradients, integrated_gradients_steps
-from engine.saliency import gradient, saliency, signed_saliency
-from engine.smooth_grad import smooth_grad, smooth_grad_steps
+from engine.explain.gradient_input import BASELINES, gradient_input
+from engine.explain.integrated_gradients import integrated_gradients, integrated_gradients_steps
+from engine.explain.saliency import gradient, saliency, signed_saliency
+from engine.explain.smooth_grad import smooth_grad, smooth_grad_steps
 from engine.target import asked
 from ui import controls, foot, links
 from ui.ask import aim, ask

@@ -12,9 +12,9 @@ import pandas as pd
 import streamlit as st
 
 from engine import image
-from engine.evidence import way, ways
+from engine.explain.evidence import way, ways
+from engine.explain.sanity import learned, sanity, sanity_steps
 from engine.ops import gates
-from engine.sanity import learned, sanity, sanity_steps
 from ui import controls, foot, links
 from ui.ask import aim
 from ui.charts import overlays, plots

@@ -9,8 +9,8 @@ import numpy as np
 import streamlit as st
 
 from engine import image
-from engine.evidence import way, ways
-from engine.segmentation import BACKGROUND, FOREGROUND, segmentation
+from engine.explain.evidence import way, ways
+from engine.explain.segmentation import BACKGROUND, FOREGROUND, segmentation
 from engine.target import asked
 from ui import controls, foot, links
 from ui.ask import aim, ask

@@ -8,7 +8,7 @@ Moosavi-Dezfooli 2015, Carlini & Wagner 2016, Madry 2017.
 import streamlit as st
 
 from engine import image
-from engine.adversarial import AIMS, METHODS, NORMS, adversarial, adversarial_steps, distances, eight_bit
+from engine.fool.adversarial import AIMS, METHODS, NORMS, adversarial, adversarial_steps, distances, eight_bit
 from ui import controls, fooled, foot, links, studio
 from ui.jobs import line, watch
 from ui.scene import class_names, current_scene, need_gradients

@@ -9,8 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from engine import image
-from engine.adversarial import eight_bit
-from engine.fooling import Fooled, fooling, fooling_steps
+from engine.fool.adversarial import eight_bit
+from engine.fool.fooling import Fooled, fooling, fooling_steps
 from ui import controls, fooled, foot, links, studio
 from ui.charts import plots
 from ui.jobs import line, watch

@@ -8,8 +8,8 @@ import numpy as np
 import streamlit as st
 
 from engine import image
-from engine.adversarial import eight_bit
-from engine.lookalikes import CUTS, cut_out, loaded, lookalikes, lookalikes_steps, pasted, places, summed
+from engine.fool.adversarial import eight_bit
+from engine.fool.lookalikes import CUTS, cut_out, loaded, lookalikes, lookalikes_steps, pasted, places, summed
 from engine.net import softmax
 from engine.pictures import samples
 from ui import controls, fooled, foot, links, sidebar

@@ -12,11 +12,11 @@ import pandas as pd
 import streamlit as st
 
 from engine import image
-from engine.adversarial import AIMS, eight_bit
 from engine.data.dataset import BadDataset, Dataset
 from engine.data.examples import Examples, examples
+from engine.fool.adversarial import AIMS, eight_bit
+from engine.fool.one_pixel import FewPixels, named, one_pixel, one_pixel_steps, rate, success_steps
 from engine.net import Net, softmax
-from engine.one_pixel import FewPixels, named, one_pixel, one_pixel_steps, rate, success_steps
 from ui import controls, fooled, foot, lens, links, studio
 from ui.charts import marks, overlays, plots
 from ui.jobs import line, watch

@@ -10,8 +10,9 @@ import numpy as np
 import streamlit as st
 
 from engine import image, record
-from engine.adversarial import eight_bit
-from engine.adversarial_patch import (
+from engine.data.dataset import Dataset
+from engine.fool.adversarial import eight_bit
+from engine.fool.adversarial_patch import (
     PRINT,
     SHARE,
     TURN,
@@ -24,8 +25,7 @@ from engine.adversarial_patch import (
     rates_steps,
     with_patch,
 )
-from engine.data.dataset import Dataset
-from engine.lookalikes import Pasted, lookalikes_steps
+from engine.fool.lookalikes import Pasted, lookalikes_steps
 from engine.net import Net, softmax
 from ui import controls, fooled, foot, lens, links, studio
 from ui.charts import marks, network, overlays, painting, plots
@@ -273,8 +273,8 @@ loading, picture, _ = links.source(scene)
 python = f"""from engine.data import sets
 from engine.nets import available
 {loading}
-from engine.adversarial_patch import adversarial_patch, cut_out, numbers, parted, rates
-from engine.lookalikes import lookalikes
+from engine.fool.adversarial_patch import adversarial_patch, cut_out, numbers, parted, rates
+from engine.fool.lookalikes import lookalikes
 from engine.net import Net
 
 net = Net({opened})

@@ -12,13 +12,13 @@ import pandas as pd
 import streamlit as st
 
 from engine import record
-from engine.adversarial import NORMS
 from engine.data import dataset
+from engine.explain.saliency import signed_saliency
+from engine.fool.adversarial import NORMS
+from engine.fool.robustness import METHODS, curves_steps, sizes
 from engine.model.metadata import BadMetadata
 from engine.net import BadNetwork, Net
 from engine.nets import available
-from engine.robustness import METHODS, curves_steps, sizes
-from engine.saliency import signed_saliency
 from ui import controls, fooled, foot, lens, links
 from ui.charts import marks, overlays, plots
 from ui.jobs import line, watch
@@ -237,7 +237,7 @@ def reproduced() -> tuple[str, str]:
     epsilons = f"[k / 255 for k in ({shown})]" if norm == "L∞" else f"[{shown}]"
     python = (
         "from engine.data import sets\nfrom engine.nets import available\nfrom engine.net import Net\n"
-        "from engine.robustness import curves\n\n"
+        "from engine.fool.robustness import curves\n\n"
         f"networks = [{', '.join(found)}]\n"
         f"result = curves(\n    networks, sets.find({given!r}), pictures={pictures}, methods={methods!r},\n"
         f"    norm={norm!r}, epsilons={epsilons}, steps={steps}, seed={seed},\n)\n"

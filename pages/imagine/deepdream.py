@@ -7,7 +7,7 @@ early layer paints strokes and patterns, a late one whole things. Sources: Mordv
 import streamlit as st
 
 from engine import image
-from engine.deepdream import THINNEST, deepdream, deepdream_steps
+from engine.imagine.deepdream import THINNEST, deepdream, deepdream_steps
 from engine.pictures import samples
 from engine.trunk import middle
 from ui import controls, foot, links, studio

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import facets as engine
 from engine import image
 from engine.image import NotAPicture
-from engine.maximize import PRESETS
+from engine.imagine import facets as engine
+from engine.imagine.maximize import PRESETS
 from engine.target import class_score
 from ui import controls, foot, links, studio
 from ui.charts import plots

@@ -10,7 +10,15 @@ import pandas as pd
 import streamlit as st
 
 from engine import image, record
-from engine.inversion import CANVASES, MOVES, error, inversion, inversion_steps, inversion_strip, inversion_strip_steps
+from engine.imagine.inversion import (
+    CANVASES,
+    MOVES,
+    error,
+    inversion,
+    inversion_steps,
+    inversion_strip,
+    inversion_strip_steps,
+)
 from engine.trunk import middle, spaced
 from ui import controls, foot, links, studio
 from ui.charts import plots

@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from engine import image
-from engine.maximize import (
+from engine.imagine.maximize import (
     NUMBERS,
     PRESETS,
     RECIPES,
@@ -19,8 +19,8 @@ from engine.maximize import (
     maximize_channels_steps,
     maximize_steps,
 )
+from engine.look.top_patches import Patches, cut_out
 from engine.target import asked, class_score
-from engine.top_patches import Patches, cut_out
 from ui import controls, foot, lens, links, studio
 from ui.ask import aim
 from ui.charts import grids, marks

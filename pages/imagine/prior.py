@@ -9,9 +9,9 @@ import numpy as np
 import streamlit as st
 
 from engine import image
-from engine.decoder import NoDecoder, decoded, decoder_for
-from engine.maximize import NUMBERS
-from engine.maximize_code import STARTS, maximize_code, maximize_code_steps
+from engine.imagine.decoder import NoDecoder, decoded, decoder_for
+from engine.imagine.maximize import NUMBERS
+from engine.imagine.maximize_code import STARTS, maximize_code, maximize_code_steps
 from engine.target import asked, class_score
 from ui import controls, foot, links, studio
 from ui.ask import aim

@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from engine import image
-from engine.activations import activation_maps, statistics, unit_window
+from engine.look.activations import activation_maps, statistics, unit_window
 from engine.pictures import samples
 from ui import controls, foot, links
 from ui.charts import grids, marks, overlays, painting

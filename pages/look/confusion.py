@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import confusion, neighbours, statistics
+from engine import statistics
 from engine.data.index import Index
+from engine.look import confusion, neighbours
 from engine.net import Net
 from ui import controls, foot, gallery, lens, links
 from ui.charts import grids, marks, plots
@@ -269,7 +270,7 @@ def lookalikes() -> str:
 code = gallery.reproduced(
     net,
     index,
-    ["from engine.confusion import of_index"],
+    ["from engine.look.confusion import of_index"],
     ["result = of_index(found, net)"],
     ["confusion"],
 )

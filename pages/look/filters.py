@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from engine import image
-from engine.filters import convolutions, filters, order
+from engine.look.filters import convolutions, filters, order
 from ui import controls, foot, links
 from ui.charts import grids, network, painting
 from ui.scene import cached, current_scene

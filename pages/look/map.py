@@ -16,9 +16,10 @@ import pandas as pd
 import streamlit as st
 from PIL import Image
 
-from engine import embedding, image, neighbours
+from engine import image
 from engine.data import dataset
 from engine.data.index import Index
+from engine.look import embedding, grid, neighbours
 from engine.step import Step, last
 from ui import atlas, controls, foot, gallery, lens, links
 from ui.charts import grids, marks, painting, plots
@@ -85,7 +86,7 @@ shown_of = f"{of}-{layout}"  # what a box means hangs on how it is drawn, too
 @st.cache_resource(max_entries=4, show_spinner=False)
 def tiles_of(_index: Index, digest: str, _ids: tuple) -> tuple[np.ndarray, atlas.Sprite]:
     largest = next((side for number, side in SIZES if len(_ids) <= number), SIZES[-1][1])
-    tiles = embedding.squares(_index.thumbnails(_ids), largest)
+    tiles = grid.squares(_index.thumbnails(_ids), largest)
     return tiles, atlas.sprite(tiles)
 
 
@@ -100,7 +101,7 @@ def map_steps(resume: embedding.Map | None) -> Iterator[Step]:
 
 device = gallery.device(net)
 job = line.run(device, "map", (of,), lambda: map_steps(None), resume=map_steps)
-grid_of = st.cache_data(lambda of, _places: embedding.on_grid(_places), max_entries=8, show_spinner=False)
+grid_of = st.cache_data(lambda of, _places: grid.on_grid(_places), max_entries=8, show_spinner=False)
 kept_of = st.cache_data(
     lambda of, _features, _places, measure: embedding.neighbours_kept(_features, _places, measure=measure),
     max_entries=16,
@@ -215,7 +216,7 @@ def show_map(made: embedding.Map, complete: bool) -> tuple[np.ndarray, np.ndarra
             mine = places[int(np.linalg.norm(made.places - mine, axis=1).argmin())]
     else:
         together = made.places if mine is None else np.concatenate([made.places, mine[None]])
-        places = embedding.in_square(together)
+        places = grid.in_square(together)
         tile = float(np.clip(0.85 / len(table) ** 0.5, 0.012, 0.09))
         if mine is not None:
             places, mine = places[:-1], places[-1]
@@ -400,9 +401,7 @@ def csv() -> str:
 
 def sheet_png() -> bytes:
     places = job.step.result.places
-    drawn = (
-        embedding.tiled(tiles, grid_of((of, step_of()), places)) if layout == GRID else embedding.drawn(tiles, places)
-    )
+    drawn = grid.tiled(tiles, grid_of((of, step_of()), places)) if layout == GRID else grid.drawn(tiles, places)
     out = io.BytesIO()
     Image.fromarray(drawn).save(out, "PNG", compress_level=3)  # quickly, as it may be large
     return out.getvalue()
@@ -428,7 +427,7 @@ foot.foot(
     reproduced=gallery.reproduced(
         net,
         index,
-        ["from engine.embedding import map_of"],
+        ["from engine.look.embedding import map_of"],
         [f"result = map_of(found, net, {asked})"],
         ["map", *words],
     ),

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import image, neighbours
+from engine import image
 from engine.data.index import Index
-from engine.embedding import squares
-from engine.neighbours import agreements_steps, channel_means, nearest_others, pixel_steps, row_of, small
+from engine.look import approximate, neighbours
+from engine.look.grid import squares
+from engine.look.neighbours import agreements_steps, channel_means, nearest_others, pixel_steps, row_of, small
 from engine.step import Step
 from ui import controls, foot, gallery, lens, links
 from ui.charts import grids, marks, plots
@@ -274,17 +275,17 @@ else:
 def lance_steps() -> Iterator[Step]:
     yield Step(0, 2, None)
     column = index.column(layer)
-    if not neighbours.has_index(index.table, column, measure):
-        neighbours.make_index(index.table, column, measure=measure)
+    if not approximate.has_index(index.table, column, measure):
+        approximate.make_index(index.table, column, measure=measure)
     yield Step(1, 2, None)
-    yield Step(2, 2, neighbours.recall(index.table, column, features, table.id.to_numpy(), measure=measure))
+    yield Step(2, 2, approximate.recall(index.table, column, features, table.id.to_numpy(), measure=measure))
 
 
 def by_lance(step: Step | None, complete: bool) -> None:
     if step is None or step.result is None:
         st.caption("Lance's index of these features is being written, then asked." if step else "Waiting.")
         return
-    found: neighbours.Recall = step.result
+    found: approximate.Recall = step.result
     with st.container(horizontal=True, gap="large"):
         st.metric("Exact search", f"{1000 * found.exact:.3g} ms", help="All rows, as above.", width="content")
         st.metric(f"Lance's {found.kind}", f"{1000 * found.approximate:.3g} ms", width="content")
@@ -294,14 +295,14 @@ def by_lance(step: Step | None, complete: bool) -> None:
             help=f"Share of the {found.count} nearest that it finds, mean over {found.asked} pictures drawn by lot.",
             width="content",
         )
-    quick = neighbours.approximate(index.table, index.column(layer), query, count=COUNT + 1, measure=measure)
+    quick = approximate.approximate(index.table, index.column(layer), query, count=COUNT + 1, measure=measure)
     exact = table.id.to_numpy()[nearest_others(features, query, own, count=COUNT, measure=measure).rows]
     st.caption(
         f"Of the {len(exact)} nearest to the network that are shown above, it finds {np.isin(exact, quick).sum()}."
     )
 
 
-if len(table) > neighbours.MANY and index.complete:
+if len(table) > approximate.MANY and index.complete:
     st.markdown("#### Searching a part of the rows: Lance's index")
     searching = line.run(device, "lance", (*index.key, layer, measure), lance_steps)
     watch.show(device, searching, by_lance)
@@ -342,7 +343,7 @@ else:
 code = gallery.reproduced(
     net,
     index,
-    ["from engine.neighbours import neighbours"] + ([] if number is not None else [loading]),
+    ["from engine.look.neighbours import neighbours"] + ([] if number is not None else [loading]),
     [f"result = neighbours(found, net, {asked}, layer={layer!r}, measure={measure!r})"],
     words,
 )
@@ -370,7 +371,7 @@ a number on it: each picture of the set asks for its neighbours among all others
 have its label. The lecture's *k-nearest-neighbour classifier* is the second curve. Features of a network that was
 trained on this very set look better than they would on new pictures.
 
-All rows are searched, so what is shown are the nearest ones, not nearly the nearest. Above {neighbours.MANY:,}
+All rows are searched, so what is shown are the nearest ones, not nearly the nearest. Above {approximate.MANY:,}
 pictures, [Lance](https://lancedb.github.io/lancedb/)'s index is asked, too, which looks into a part of the rows; its
 recall says how many of the true neighbours it finds.
 """,

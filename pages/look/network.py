@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from engine import diagram as diagrams
 from engine import record
-from engine.anatomy import NEAR_ZERO, RUNS, anatomy, histogram, profile_steps, statistics, weights
 from engine.data.indexing import default_layers
-from engine.filters import convolutions
+from engine.look import diagram as diagrams
+from engine.look.anatomy import NEAR_ZERO, RUNS, anatomy, histogram, profile_steps, statistics, weights
+from engine.look.filters import convolutions
 from engine.nets import certificate as certificates
 from engine.pictures import samples
 from engine.step import Step
@@ -324,7 +324,7 @@ chosen_output = f", output={net.output!r}" if output else ""
 foot.foot(
     downloads=downloads,
     reproduced=(
-        "from engine.nets import available\nfrom engine.anatomy import anatomy, profile\n"
+        "from engine.nets import available\nfrom engine.look.anatomy import anatomy, profile\n"
         "from engine.net import Net\n\n"
         f"net = Net(available.find({net.name!r}){chosen_output})\n"
         "result = anatomy(net)\ntimes = profile(net).layers\n",

@@ -12,9 +12,9 @@ import streamlit as st
 
 from engine import image, record
 from engine.data.index import BadIndex, Index
-from engine.maximize import maximize_channels_steps
-from engine.top_patches import Patches, cut_out, figure, top_patches
-from engine.units import meaning
+from engine.imagine.maximize import maximize_channels_steps
+from engine.look.top_patches import Patches, cut_out, figure, top_patches
+from engine.look.units import meaning
 from ui import controls, foot, gallery, lens, links
 from ui.charts import grids, marks, overlays
 from ui.jobs import line, watch

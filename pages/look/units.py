@@ -12,8 +12,8 @@ import streamlit as st
 
 from engine import image, record
 from engine.data.index import BadIndex
-from engine.top_patches import Patches, cut_out
-from engine.units import BYS, KINDS, units, units_of
+from engine.look.top_patches import Patches, cut_out
+from engine.look.units import BYS, KINDS, units, units_of
 from ui import controls, foot, gallery, lens, links
 from ui.charts import grids, marks, network
 from ui.scene import current_scene

@@ -10,8 +10,10 @@ import shlex
 import numpy as np
 import streamlit as st
 
-from engine import fast_style, image, record
-from engine.fast_style import BadStyleNet, StyleNet, painted_size, pan, stylise, stylise_video, weights
+from engine import image, record
+from engine.paint import fast_style
+from engine.paint.fast_style import BadStyleNet, StyleNet, painted_size, stylise, weights
+from engine.paint.video import pan, stylise_video
 from ui import controls, foot, links, studio
 from ui.charts import marks, overlays
 from ui.jobs import line, watch
@@ -140,7 +142,7 @@ def reproduce(side: int) -> None:
     name = net.name if net.name in fast_style.at_hand() else f"{net.name}.onnx"
     code = (
         f"{loading}\n"
-        "from engine.fast_style import find, open_style, stylise\n\n"
+        "from engine.paint.fast_style import find, open_style, stylise\n\n"
         f"net = open_style(find({name!r}))\n"
         f"result = stylise(net, {picture}, mix={mix!r}, side={side})\n"
     )

@@ -7,20 +7,14 @@ were, and textures as often as there. Sources: Gatys, Ecker, Bethge 2016; Gatys 
 import numpy as np
 import streamlit as st
 
-from engine import brushwork, image
-from engine.gram import scaled, scales
+from engine import image
 from engine.image import NotAPicture
 from engine.net import UnknownLayer
+from engine.paint import brushwork
+from engine.paint.gram import scaled, scales
+from engine.paint.style_transfer import COLOURS, LARGEST, STARTS, named, style_transfer, style_transfer_steps
+from engine.paint.texture import CANVASES, MOVES
 from engine.pictures import regions, samples
-from engine.style_transfer import (
-    COLOURS,
-    LARGEST,
-    STARTS,
-    named,
-    style_transfer,
-    style_transfer_steps,
-)
-from engine.texture import CANVASES, MOVES
 from ui import controls, foot, links, studio
 from ui.charts import marks
 from ui.scene import cached, current_scene, need_gradients

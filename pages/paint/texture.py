@@ -12,10 +12,10 @@ import pandas as pd
 import streamlit as st
 
 from engine import image
-from engine.gram import distances, scaled, scales
 from engine.net import UnknownLayer
-from engine.pictures import samples
-from engine.texture import (
+from engine.paint.gram import distances, scaled, scales
+from engine.paint.growing import cut, grow_steps
+from engine.paint.texture import (
     CANVASES,
     LARGEST,
     MOVES,
@@ -26,7 +26,7 @@ from engine.texture import (
     texture_depths_steps,
     texture_steps,
 )
-from engine.texture_growing import cut, grow_steps
+from engine.pictures import samples
 from ui import controls, foot, links, studio
 from ui.charts import marks, plots
 from ui.jobs import line, watch
@@ -196,7 +196,7 @@ def beside_growing() -> None:
     python, command = links.reproduce(texture, scene, knobs)
     _, loaded, named = links.source(scene)
     python += f"""
-from engine.texture_growing import cut, grow
+from engine.paint.growing import cut, grow
 
 grown = grow(cut({loaded}, longest={size}), {", ".join(f"{key}={value}" for key, value in grown.items())})
 """
