@@ -31,6 +31,7 @@ from captum.attr import Occlusion
 
 from benchmarks.networks import Pair
 from benchmarks.timing import seconds
+from engine import devices
 from engine import net as networks
 from engine.explain import occlusion
 from engine.incremental import bound as bindings
@@ -153,7 +154,7 @@ class Case:
         patches = np.full((len(places), self.patch, self.patch, 3), 0.5, np.float32)
         size = (self.patch, self.patch)
         found = by_parts.changed(net, self.image, names, size, rows=places[:, 0], cols=places[:, 1])(places, patches)
-        with whole_pictures(), mock.patch.object(networks, "providers", return_value=[networks.CPU]):
+        with whole_pictures(), mock.patch.object(networks, "providers", return_value=[devices.CPU]):
             wanted = by_parts.changed(Net(net.path), self.image, names, size)(places, patches)
         found, wanted = (each[net.logits].reshape(len(places), -1) for each in (found, wanted))
         return float(np.abs(found - wanted).max() / np.abs(wanted).max())

@@ -6,12 +6,8 @@ passes run in ONNX Runtime, gradients in the Twin (engine/twin.py), under the sa
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import hashlib
 import logging
-import os
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,9 +20,10 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import onnxruntime
-from threadpoolctl import threadpool_info
 
+from engine.devices import CPU, providers, rest_torch, wanted_threads
 from engine.image import Frame, fit
+from engine.model import excerpt as excerpts
 from engine.model import forms
 from engine.model import graph as graphs
 from engine.model import metadata as metadatas
@@ -44,11 +41,6 @@ SESSIONS = 4  # cut sessions kept per net; each holds a copy of its part's weigh
 SAME = 1e-4  # of the largest score: as far as two orders of adding may lie apart
 BATCH_BYTES = 256 * 2**20  # that one batch's largest tensor may take
 PASS_THROUGH = frozenset(["Identity", "Dropout", "Cast"])  # their output shows nothing that their input does not
-CPU = "CPUExecutionProvider"
-# In float32, as on the CPU and in the Twin: TensorFloat-32, which ONNX Runtime would take, keeps three digits. And its
-# exhaustive search for the best convolution takes seconds for each new size of a batch. Where cuDNN's heuristics offer
-# no way without TensorFloat-32, ONNX Runtime takes it all the same: seen with resnet50 in batches of 100, not of 81.
-CUDA = ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})
 
 
 class BadNetwork(ValueError):
@@ -134,10 +126,10 @@ class Net:
             self.sha256 = hashlib.sha256(f"{self.sha256} {wanted}".encode()).hexdigest()
         if form.changed:
             content = model.SerializeToString()
-        shape, self.fixed_batch = self._input_shape(model)  # how many pictures at a time; 0 where it is free
+        shape, self.fixed_batch = forms.input_shape(model)  # how many pictures at a time; 0 where it is free
         self.metadata = metadatas.read(model, shape[1])
         if self.metadata.missing:
-            self.notes.append(self._defaults_said())
+            self.notes.append(metadatas.defaults_said(self.metadata))
         if shape[2] == 0:
             shape = (1, shape[1], *(self.metadata.input_size or (DEFAULT_SIZE, DEFAULT_SIZE)))
         self.channels, self.input_size = shape[1], shape[2:]
@@ -170,14 +162,6 @@ class Net:
 
     # What the file says -------------------------------------------------------------------------------------------
 
-    def _input_shape(self, model: onnx.ModelProto) -> tuple[tuple[int, int, int, int], int]:
-        """(1, C, H, W), with H = W = 0 where the graph leaves them free; and the batch size that it fixes, or 0."""
-        initial = {tensor.name for tensor in model.graph.initializer}
-        (given,) = (value for value in model.graph.input if value.name not in initial)
-        dims = [max(d.dim_value, 0) for d in given.type.tensor_type.shape.dim]  # 0, and in some files -1: it is free
-        size = dims[2:] if all(dims[2:]) else (0, 0)
-        return (1, dims[1] or 3, *size), dims[0]
-
     def _free_batch(self, shape: tuple[int, int, int, int]) -> None:
         """Take several pictures at a time, if the graph does the same with each of them then."""
         pictures = np.random.default_rng(0).random((2, *shape[1:]), np.float32)
@@ -196,18 +180,6 @@ class Net:
         if not free:
             self.fixed_batch, self._model, self._scores_session, self.graph = stated
         self._tapped.clear()
-
-    def _defaults_said(self) -> str:
-        ours = {
-            "labels": "class numbers",
-            "input_size": "the graph's own, or 224",
-            "mean": "ImageNet's mean",
-            "std": "std",
-        }
-        values = ours if len(self.metadata.mean) == 3 else {**ours, "mean": "mean 0", "std": "std 1"}
-        missing = ", ".join(key.replace("_", " ") for key in self.metadata.missing)
-        used = ", ".join(values[key] for key in self.metadata.missing)
-        return f"The file does not say its {missing}; the defaults are used ({used})."
 
     @cached_property
     def labels(self) -> list[str]:
@@ -369,20 +341,8 @@ class Net:
         put in, in long pieces, and ONNX Runtime takes them as they are into its own order. one_core: it runs in the
         thread that calls it, on one core of the CPU; otherwise where this net runs.
         """
-        flipped = {name: f"{name} channels first" for name in given}
-        flipped |= {name: f"{name} channels first" for name in results if len(self.graph.shapes[name]) == 4}
-        own = []
-        for node in nodes:
-            own.append(onnx.NodeProto())
-            own[-1].CopyFrom(node)
-            for names in (own[-1].input, own[-1].output):
-                names[:] = [flipped.get(name, name) for name in names]
-        turn = lambda take, make, order: onnx.helper.make_node("Transpose", [take], [make], perm=order)  # noqa: E731
-        into = [turn(name, flipped[name], (0, 3, 1, 2)) for name in given]
-        back = [turn(flipped[name], name, (0, 2, 3, 1)) for name in results if name in flipped]
-        maps = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None] * 4) for name in given]
-        constants = [n for n in self._model.graph.node if n.op_type == "Constant" and n.output[0] in _taken(nodes)]
-        content = self._excerpt([*constants, *into, *own, *back], maps, results).SerializeToString()
+        maps = [name for name in results if len(self.graph.shapes[name]) == 4]
+        content = excerpts.channels_last(self._model, nodes, given, results, maps).SerializeToString()
         if not one_core:
             return self._session(content)
         options = self.options()
@@ -406,7 +366,7 @@ class Net:
         count = next(len(array) for array in feed.values() if not is_shape(array))
         step = self.fixed_batch or count
         runs = []
-        _rest_torch()
+        rest_torch()
         for i in range(0, count, step):  # once, unless the graph fixes its batch size
             short = step - min(step, count - i)
             parts = {}
@@ -446,36 +406,11 @@ class Net:
             free = onnx.helper.make_tensor_value_info(name, kind, [None] * array.ndim)
             inputs.append(stated.get(name, free))
         nodes = [node for node in self._model.graph.node if tuple(node.output) in made]
-        return self._excerpt(nodes, inputs, sorted(names))
-
-    def _excerpt(
-        self, nodes: Sequence[onnx.NodeProto], inputs: Iterable[onnx.ValueInfoProto], results: Iterable[str]
-    ) -> onnx.ModelProto:
-        """A model of some nodes, with the weights that they take."""
-        used = _taken(nodes)
-        model = onnx.ModelProto()
-        model.ir_version = max(self._model.ir_version, 4)  # older ones ask for every weight among the inputs
-        model.opset_import.extend(self._model.opset_import)
-        model.functions.extend(self._model.functions)
-        model.graph.name = self._model.graph.name or "net"
-        model.graph.node.extend(nodes)
-        model.graph.initializer.extend(t for t in self._model.graph.initializer if t.name in used)
-        model.graph.input.extend(inputs)
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in results)
-        return model
+        return excerpts.excerpt(self._model, nodes, inputs, sorted(names))
 
     def with_weights(self, weights: Mapping[str, np.ndarray]) -> Net:
         """The same graph with other numbers in some of its constants, as a Net of its own."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self._model)
-        for tensor in model.graph.initializer:
-            if tensor.name in weights:
-                tensor.CopyFrom(onnx.numpy_helper.from_array(weights[tensor.name], tensor.name))
-        for node in model.graph.node:
-            if node.op_type == "Constant" and node.output[0] in weights:
-                del node.attribute[:]
-                value = onnx.numpy_helper.from_array(weights[node.output[0]])
-                node.attribute.append(onnx.helper.make_attribute("value", value))
+        model = excerpts.with_constants(self._model, weights)
         return Net(self.path, output=self._wanted, content=model.SerializeToString())
 
     def options(self) -> onnxruntime.SessionOptions:
@@ -484,7 +419,9 @@ class Net:
         options.log_severity_level = 3  # errors come back as exceptions; warnings about the graph are no one's business
         # Threads that spin on after a run keep torch's from the cores: a gradient right behind it takes thrice as long.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        options.add_session_config_entry("session.use_env_allocators", "1")  # of the GPU's memory, see _one_arena
+        options.add_session_config_entry(
+            "session.use_env_allocators", "1"
+        )  # of the GPU's memory, see engine/devices.py
         if self._beside is not None:
             options.add_session_config_entry(
                 "session.model_external_initializers_file_folder_path", str(self._beside.resolve())
@@ -493,7 +430,7 @@ class Net:
 
     def _session(self, content: bytes, threads: int = 0) -> onnxruntime.InferenceSession:
         chosen, options = providers(), self.options()
-        options.intra_op_num_threads = threads or _wanted_threads()
+        options.intra_op_num_threads = threads or wanted_threads()
         session = self._started(content, options, chosen)
         if len(chosen) > len(session.get_providers()):
             note = "There is an NVIDIA GPU, but CUDA could not be started; this network runs on the CPU."
@@ -543,10 +480,6 @@ class Net:
         return Net(self.path, output=self.output, content=forms.dequantised(self._model).SerializeToString())
 
 
-def _taken(nodes: Iterable[onnx.NodeProto]) -> set[str]:
-    return {name for node in nodes for name in node.input}
-
-
 def is_shape(array: np.ndarray) -> bool:
     """Whether this is a shape, which some graphs compute on the way, and not a row for each picture."""
     return array.ndim < 2 and np.issubdtype(array.dtype, np.integer)
@@ -559,74 +492,6 @@ def _without_last(out: np.ndarray, short: int, count: int) -> np.ndarray:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0].rpartition(" : ")[2][:200]
-
-
-def cores() -> int:
-    """How many cores of the CPU this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _wanted_threads() -> int:
-    """How many threads the user wants of each library, as torch reads it, too (OMP_NUM_THREADS); 0 for one per core."""
-    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    return int(first) if first.isdecimal() else 0
-
-
-def providers() -> list[str | tuple[str, dict]]:
-    """What ONNX Runtime is to compute with, the best first: an NVIDIA GPU where there is one."""
-    if not cuda_device_present() or CUDA[0] not in onnxruntime.get_available_providers():
-        return [CPU]
-    _preload_cuda()
-    _one_arena()
-    return [CUDA, CPU]
-
-
-@functools.cache
-def _one_arena() -> None:
-    """Let all sessions share the GPU's memory: each would hold on to a piece of its own, and they are dozens."""
-    try:  # ONNX Runtime's exceptions have no common public class
-        onnxruntime.create_and_register_allocator_v2(
-            CUDA[0],
-            onnxruntime.OrtMemoryInfo(
-                "Cuda", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
-            ),
-            {},
-            onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1}),  # as much more as is needed, not twice of it
-        )
-    except Exception:
-        log.warning("The sessions on the GPU do not share its memory.", exc_info=True)
-
-
-def _rest_torch() -> None:
-    """Send torch's threads home, which spin on the cores for ten milliseconds behind each of its ops.
-
-    ONNX Runtime's next pass takes a sixth longer beside them, squeezenet1_1's a quarter; new ones take 0.1 ms.
-    """
-    if "torch._C" in sys.modules:  # all of its libraries are there then, also while another thread imports the rest
-        for library in _openmp():
-            library.omp_pause_resource_all(1)  # omp_pause_soft, OpenMP 5.0, 3.2.45; of the thread that calls it
-
-
-@functools.cache
-def _openmp() -> list[ctypes.CDLL]:
-    """The libraries that hold torch's threads, where it comes with GNU's: on Linux."""
-    loaded = [each["filepath"] for each in threadpool_info() if each["internal_api"] == "openmp"]
-    return [ctypes.CDLL(path) for path in loaded if Path(path).parts[-3:-1] == ("torch", "lib") and "gomp" in path]
-
-
-def cuda_device_present() -> bool:
-    """Whether the NVIDIA driver sees a GPU; asked of the driver itself, which costs nothing and needs no torch."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
-
-
-def _preload_cuda() -> None:
-    """Let ONNX Runtime use the CUDA libraries that came with torch: one set in memory, not two."""
-    onnxruntime.preload_dlls()
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -194,7 +194,11 @@ def test_everything_after_the_data_is_named_and_has_a_docstring(module, name):
 
 
 def test_the_methods_are_found():
-    assert {("explain.occlusion", "occlusion"), ("explain.occlusion", "occlusion_steps"), ("explain.saliency", "saliency")} <= set(methods())
+    assert {
+        ("explain.occlusion", "occlusion"),
+        ("explain.occlusion", "occlusion_steps"),
+        ("explain.saliency", "saliency"),
+    } <= set(methods())
     assert ("explain.occlusion", "occlude") not in methods()
 
 

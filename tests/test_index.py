@@ -28,8 +28,9 @@ from engine.data.dataset import Dataset
 from engine.data.index import BadIndex, Index, IndexBusy, open_index
 from engine.data.indexing import index_steps
 from engine.data.sets import find
+from engine.devices import cores
 from engine.image import NotAPicture
-from engine.net import Net, UnknownLayer, cores, softmax
+from engine.net import Net, UnknownLayer, softmax
 from engine.nets import available
 from engine.step import Step, last
 

@@ -17,7 +17,7 @@ import pytest
 from nets import node
 from onnx import helper, numpy_helper
 
-from engine import net as net_module
+from engine import devices as net_module
 from engine.model.metadata import Metadata
 from engine.net import SESSIONS, BadNetwork, Net, UnknownClass, UnknownLayer, softmax
 
@@ -162,7 +162,8 @@ def test_torch_has_no_threads_beside_a_pass(tiny):
     """They would spin on the cores. In a process of its own: others' threads come and go here."""
     script = f"""
 import os, sys, numpy as np, torch
-from engine.net import Net, _openmp
+from engine.devices import _openmp
+from engine.net import Net
 torch.set_num_threads(4)
 net = Net({str(tiny.path)!r})
 batch = np.zeros((1, 3, 12, 16), np.float32)

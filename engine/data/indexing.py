@@ -41,7 +41,8 @@ from engine.data.index import (
     indexes,
     open_index,
 )
-from engine.net import Layer, Net, UnknownLayer, cores, softmax
+from engine.devices import cores
+from engine.net import Layer, Net, UnknownLayer, softmax
 from engine.step import Step, last
 from engine.trunk import spaced
 

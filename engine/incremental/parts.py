@@ -15,9 +15,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from engine.devices import cores
 from engine.incremental.plan import TOGETHER, WHOLE, Cut, Plan, gpu, planned
 from engine.model.projective_field import Windows
-from engine.net import BATCH_BYTES, Net, cores
+from engine.net import BATCH_BYTES, Net
 
 if TYPE_CHECKING:
     from engine.incremental.gpu import ChangedOnGpu

@@ -16,11 +16,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import onnx
 
+from engine.devices import cores
 from engine.intake import claims
 from engine.intake.claims import Refused
 from engine.intake.opening import too_heavy
 from engine.model import forms
-from engine.net import BadNetwork, Net, UnknownLayer, cores
+from engine.net import BadNetwork, Net, UnknownLayer
 
 MAX_CLASSES = 65_536
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.devices import cores
 from engine.look import neighbours
-from engine.net import cores
 from engine.step import Step, last
 
 if TYPE_CHECKING:

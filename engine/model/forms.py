@@ -280,3 +280,12 @@ def dequantised(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _is_output(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
     return bool({value.name for value in model.graph.output} & set(node.output))
+
+
+def input_shape(model: onnx.ModelProto) -> tuple[tuple[int, int, int, int], int]:
+    """(1, C, H, W), with H = W = 0 where the graph leaves them free; and the batch size that it fixes, or 0."""
+    initial = {tensor.name for tensor in model.graph.initializer}
+    (given,) = (value for value in model.graph.input if value.name not in initial)
+    dims = [max(d.dim_value, 0) for d in given.type.tensor_type.shape.dim]  # 0, and in some files -1: it is free
+    size = dims[2:] if all(dims[2:]) else (0, 0)
+    return (1, dims[1] or 3, *size), dims[0]

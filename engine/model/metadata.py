@@ -116,3 +116,18 @@ def write(model: onnx.ModelProto, metadata: Metadata) -> None:
     del model.metadata_props[:]
     for key, value in [*kept, *new.items()]:
         model.metadata_props.add(key=key, value=value)
+
+
+def defaults_said(about: Metadata) -> str:
+    """For people: what the file does not say, and what is taken in its place."""
+    taken = {
+        "labels": "class numbers",
+        "input_size": "the graph's own, or 224",
+        "mean": "ImageNet's mean",
+        "std": "std",
+    }
+    if len(about.mean) != 3:
+        taken |= {"mean": "mean 0", "std": "std 1"}
+    missing = ", ".join(key.replace("_", " ") for key in about.missing)
+    used = ", ".join(taken[key] for key in about.missing)
+    return f"The file does not say its {missing}; the defaults are used ({used})."

@@ -23,8 +23,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from engine import devices as nets
 from engine import image as pictures
-from engine import net as nets
 from engine.half import check_precision
 from engine.nets.available import SHIPPED
 from engine.nets.folder import home
