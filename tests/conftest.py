@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+
+from engine.nets.folder import PROJECT
 
 # One thread for torch and for ONNX Runtime, here and in what the tests start: more of them only wait for one another on
 # nets as small as these, and pytest runs a test on every core. It is read when the libraries are loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import nets
 import numpy as np
 import pytest
+import small_nets as nets
 
 from engine.net import Net
 
-PROJECT = Path(__file__).parent.parent
+# Tests that borrow from one another do so by the file's name, wherever it lies.
+sys.path[:0] = sorted({str(file.parent) for file in Path(__file__).parent.rglob("test_*.py")})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="the thorough tests, too")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What needs other libraries is asked for: by its folder's name, or with all the rest."""
+    asked = config.getoption("--all") or any("references" in each for each in config.args)
+    return True if collection_path.name == "references" and not asked else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -34,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Net:
-    """Six ONNX nodes on pictures of 12 x 16, four classes; see tests/nets.py."""
+    """Six ONNX nodes on pictures of 12 x 16, four classes; see tests/small_nets.py."""
     return nets.save(nets.tiny(about=nets.ABOUT), tmp_path_factory.mktemp("nets") / "tiny.onnx")
 
 

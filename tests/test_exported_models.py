@@ -14,9 +14,10 @@ import pytest
 from engine import image
 from engine.model.metadata import NEEDED
 from engine.net import Net, softmax
+from engine.nets.folder import PROJECT
 from engine.pictures import samples, truth
 
-FOLDER = Path(__file__).parent.parent / "exported_models"
+FOLDER = PROJECT / "exported_models"
 SHARED = Path(os.environ.get("CONVOSCOPE_SHARED", FOLDER.parent.parent / "shared"))
 NETWORKS = sorted(FOLDER.glob("*.onnx"))
 STYLES = sorted(FOLDER.glob("styles/*.onnx"))  # which are no classifiers, and lie apart for that

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parent.parent
+from engine.nets.folder import PROJECT
+
 IGNORED = {".git", ".venv", ".ruff_cache", ".pytest_cache", "__pycache__", "result", "shots", "node_modules"}
 
 
@@ -75,6 +76,82 @@ def test_a_module_begins_with_what_it_is_for():
         name(path): (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n")[0] for path in OURS
     }
     assert not {path: first for path, first in firsts.items() if not re.fullmatch(r"[A-Z].*[.?:!]", first)}
+
+
+# From the ground up: what stands on one floor imports what stands below it, or lies in the same package.
+FLOORS = (
+    "engine.step engine.image engine.statistics engine.methods",
+    "engine.model engine.devices",
+    "engine.ops engine.pictures",
+    "engine.twin",
+    "engine.net",
+    "engine.target engine.half engine.trunk",
+    "engine.nets engine.incremental",
+    "engine.record engine.intake engine.data engine.optimize",
+    "engine.look engine.explain engine.fool engine.paint",
+    "engine.imagine engine.train",
+    "engine.cli",
+    "engine.__main__ ui.charts ui.jobs ui.icon ui.drawing",
+    "ui.scene",
+    "ui.links ui.ask",
+    "ui.foot ui.sidebar ui.navigation",
+    "ui.controls ui.atlas",
+    "ui.lens ui.studio",
+    "ui.fooled ui.gallery",
+    "ui.main pages",
+)
+STANDS = {place: floor for floor, places in enumerate(FLOORS) for place in places.split()}
+MODULES = {".".join(path.relative_to(PROJECT).with_suffix("").parts): path for path in OURS}
+LONGEST = 500  # lines
+
+
+def imported(path: Path) -> set[str]:
+    """Which of our modules a file imports, anywhere in it."""
+    found = set()
+    for part in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(part, ast.Import):
+            found |= {alias.name for alias in part.names}
+        elif isinstance(part, ast.ImportFrom):
+            found |= {part.module, *(f"{part.module}.{alias.name}" for alias in part.names)}
+    return found & {*MODULES}
+
+
+IMPORTS = {module: imported(path) - {module} for module, path in MODULES.items()}
+
+
+def place(module: str) -> str:
+    """Which entry of FLOORS a module belongs to: its own, or its package's."""
+    while module and module not in STANDS:
+        module = module.rpartition(".")[0]
+    return module
+
+
+def test_every_module_has_its_floor():
+    assert not [module for module in MODULES if not place(module) and module not in ("engine.__init__", "ui.__init__")]
+
+
+def test_imports_point_downwards():
+    up = [
+        f"{module} imports {other}"
+        for module, others in IMPORTS.items()
+        for other in others
+        if place(module) != place(other) and STANDS[place(other)] >= STANDS[place(module)]
+    ]
+    assert not up
+
+
+def test_no_imports_go_in_a_circle():
+    """Nor do those inside of functions."""
+    left = dict(IMPORTS)
+    while free := [module for module, others in left.items() if not others & {*left}]:
+        for module in free:
+            del left[module]
+    assert not left, "these import one another, or what does"
+
+
+def test_no_file_is_too_long():
+    lengths = {module: len(path.read_text("utf-8").splitlines()) for module, path in MODULES.items()}
+    assert not {module: length for module, length in lengths.items() if length > LONGEST}
 
 
 # Home folders of the usual systems, and where this very copy and its Python lie, unless that is a place that all have.

@@ -22,10 +22,10 @@ import onnx
 
 from engine.intake.opening import Examiner, Limits, Refused, Report
 from engine.net import BadNetwork, Net
+from engine.nets.folder import PROJECT
 
 from . import make
 
-PROJECT = Path(__file__).parent.parent.parent
 LIMITS = Limits(seconds=6.0, memory=3 << 28)  # small networks need less than others, and many files are waiting
 TWIN_LIMITS = Limits(seconds=12.0, memory=3 << 29)
 FINE = ("opened", "the twin is equal")

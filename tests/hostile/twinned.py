@@ -12,8 +12,7 @@ import numpy as np
 from engine.intake import examining
 from engine.net import Net
 from engine.nets import certificate
-
-PROJECT = Path(__file__).parent.parent.parent
+from engine.nets.folder import PROJECT
 
 
 def warm() -> None:
