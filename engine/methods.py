@@ -1,11 +1,11 @@
 """Which methods does the engine have, and what does each of them take?
 
-Nothing is registered. A method is a public function of a module in engine/ whose first parameter is `net`, whose other
-parameters without a default are ones that a command line can give (`image`, `target`, `layer`, or a plain number or
-word), and which is declared to return numbers: an array, arrays by name, a table, or a dataclass that
+Nothing is registered. A method is a public function of a module in engine/ or one of its packages whose first parameter
+is `net`, whose other parameters without a default are ones that a command line can give (`image`, `target`, `layer`, or
+a plain number or word), and which is declared to return numbers: an array, arrays by name, a table, or a dataclass that
 holds some. Where `x_steps` stands beside `x`, that is what runs: it shows progress, and stopped early it has a partial
-result; the last of its steps holds what `x` returns. Commands written out in engine/cli/ come before methods of
-the same name.
+result; the last of its steps holds what `x` returns. Commands written out in engine/cli/ come before methods of the
+same name.
 """
 
 from __future__ import annotations

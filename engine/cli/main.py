@@ -23,7 +23,7 @@ class Refused(click.ClickException):
 
 
 class Engine(click.Group):
-    """The commands below, and one per method, found by its signature (engine/methods.py)."""
+    """The commands of this package, and one per method, found by its signature (engine/methods.py)."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         own = super().list_commands(ctx)

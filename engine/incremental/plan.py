@@ -1,7 +1,7 @@
 """What does the network say of a picture of which one place has changed, if no more than that is computed again?
 
 Nakandala, Kumar, Papakonstantinou 2019, "Incremental and approximate inference for faster occlusion-based deep CNN
-explanations", SIGMOD. In each map only a window can differ from what the unchanged picture gave (engine/
+explanations", SIGMOD. In each map only a window can differ from what the unchanged picture gave (engine/model/
 projective_field.py). So what a layer needs for that window is cut out of what the unchanged picture gave, the changed
 part is put in, and the layer computes it alone. Ours departs from the paper in four ways. Layers without a need of
 neighbours run with the one before them, in one session of ONNX Runtime. A window that sticks out beyond the map is
@@ -9,8 +9,8 @@ moved inside, and what lies beyond the edge is cut out as the padding that it is
 thrown away. Windows have a few sizes for each map, not one, since where a change begins between two steps of a stride,
 and how near the edge, decides how far it reaches. And where this stops being less work, the rest runs as always.
 
-All numbers are those of the whole picture, but for their last digits; unless a `field` below 1 is asked for. What is
-here computes on the CPU; engine/incremental/gpu.py does the same plan where there is a GPU.
+All numbers are those of the whole picture, but for their last digits; unless a `field` below 1 is asked for. This
+file makes the plan; engine/incremental/parts.py follows it on the CPU, engine/incremental/gpu.py on a GPU.
 """
 
 from __future__ import annotations

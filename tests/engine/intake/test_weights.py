@@ -97,6 +97,7 @@ def test_what_a_training_adds_is_taken_off(state, wrap):
     assert (fit.architecture, fit.classes) == ("shufflenet_v2_x0_5", CLASSES)
 
 
+@pytest.mark.thorough
 def test_half_precision_opens_as_floats(state):
     data, _ = opened(saved({key: value.half() if value.is_floating_point() else value for key, value in state.items()}))
     import onnx
