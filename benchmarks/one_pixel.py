@@ -1,11 +1,11 @@
 """The one-pixel attack: engine.one_pixel beside the same differential evolution in plain PyTorch.
 
 The same picture, class, population, generations and random numbers, so that both ask about the same candidates; each
-asks about all of them, since the class is the one that is farthest from being reached. The plain one changes a pixel
-of the normalised picture and runs the module under torch.inference_mode, in batches of the size at which it is fastest
+asks about all of them, since the class is the one that is farthest from being reached. The plain one changes a pixel of
+the normalised picture and runs the module under torch.inference_mode, in batches of the size at which it is fastest
 here, in the memory format that `torch.nn.Module`s have, and in the faster one (channels last). Ours computes again only
-what a pixel has changed (engine/changed.py), which is its own doing; what bare ONNX Runtime gains stands beside it.
-That both find the same picture is asserted before anything is timed.
+what a pixel has changed (engine/incremental/parts.py), which is its own doing; what bare ONNX Runtime gains stands
+beside it. That both find the same picture is asserted before anything is timed.
 
 By the clock, and in processor time, as on a machine that others use, too, the clock says little.
 """

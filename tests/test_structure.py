@@ -154,6 +154,20 @@ def test_no_file_is_too_long():
     assert not {module: length for module, length in lengths.items() if length > LONGEST}
 
 
+def test_paths_that_texts_name_are_there():
+    """In Markdown, comments and docstrings: whoever follows one arrives."""
+    pattern = re.compile(
+        r"(?<![\w/<>-])(?:\.\./)?((?:engine|ui|pages|tests|benchmarks|exported_models)/[\w/]+\.(?:py|md))\b"
+    )
+    gone = {
+        f"{name(path)}: {found}"
+        for path in files(".py", ".md")
+        for found in pattern.findall(path.read_text("utf-8"))
+        if not (PROJECT / found).is_file()
+    }
+    assert not gone
+
+
 # Home folders of the usual systems, and where this very copy and its Python lie, unless that is a place that all have.
 HERE = [str(path) for path in (PROJECT, Path(sys.prefix), Path.home()) if len(path.parts) > 2]
 PLACES = ["/" + "home/", "/" + "Users/", "/" + "root/", "\\" + "Users\\", "site-" + "packages/", *HERE]

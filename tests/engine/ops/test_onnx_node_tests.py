@@ -192,7 +192,7 @@ def tally(op: str) -> Counter:
     return count
 
 
-# Of the rest there are no cases on floats or whole numbers; tests/test_twin.py has some.
+# Of the rest there are no cases on floats or whole numbers; tests/engine/test_twin.py has some.
 TABLE = sorted(set(OPS) - {"Cast", "CastLike", "Constant", "GlobalLpPool"})
 
 
