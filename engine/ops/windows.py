@@ -84,10 +84,13 @@ def max_pool(
     x, *, kernel_shape, strides=None, pads=None, dilations=None, ceil_mode=0, auto_pad="NOTSET", storage_order=0
 ):
     how = _how(x, strides, pads, dilations, auto_pad)
-    x, padding = _padded(x, kernel_shape, how, -math.inf)
-    if any(2 * p > k for p, k in zip(padding, kernel_shape, strict=True)):  # more than torch itself pads
-        x, padding = F.pad(x, edges(padding, padding), value=-math.inf), [0] * len(padding)
-    return MAX_POOL[x.ndim](x, kernel_shape, how["strides"], padding, how["dilations"], bool(ceil_mode))
+    around = resolve_pads(how, kernel_shape, tuple(x.shape[2:]))
+    begin, end = around[: len(kernel_shape)], around[len(kernel_shape) :]
+    if begin != end or any(2 * p > k for p, k in zip(begin, kernel_shape, strict=True)):  # what torch does not pad
+        more = _beyond(x, begin, end, kernel_shape, how, ceil_mode)
+        x = F.pad(x, edges(begin, [e + m for e, m in zip(end, more, strict=True)]), value=-math.inf)
+        begin, ceil_mode = [0] * len(begin), 0
+    return MAX_POOL[x.ndim](x, kernel_shape, how["strides"], begin, how["dilations"], bool(ceil_mode))
 
 
 def average_pool(
@@ -110,18 +113,25 @@ def lp_pool(x, *, kernel_shape, p=2, strides=None, pads=None, dilations=None, ce
     return _sums(x.abs() ** p, kernel_shape, how, ceil_mode) ** (1 / p)
 
 
+def _beyond(
+    x: torch.Tensor, begin: list[int], end: list[int], kernel: list[int], how: dict, ceil_mode: int
+) -> list[int]:
+    """What ceil_mode adds behind the padding for a last window that is cut off; none begins in that padding."""
+    found = []
+    for axis, (size, stride, dilation) in enumerate(zip(kernel, how["strides"], how["dilations"], strict=True)):
+        inside = begin[axis] + x.shape[2 + axis]
+        room = inside + end[axis] - (size - 1) * dilation - 1  # where the last window may begin, in padded places
+        more = -room % stride if ceil_mode else 0
+        found.append(0 if room + more >= inside else more)
+    return found
+
+
 def _sums(x: torch.Tensor, kernel: list[int], how: dict, ceil_mode: int, edge: float = 0.0) -> torch.Tensor:
     """The sum of each window. edge: what the padding holds; what ceil_mode adds behind it holds 0."""
     around = resolve_pads(how, kernel, tuple(x.shape[2:]))
     begin, end = around[: len(kernel)], around[len(kernel) :]
-    sizes = x.shape[2:]
+    beyond = _beyond(x, begin, end, kernel, how, ceil_mode)
     x = F.pad(x, edges(begin, end), value=edge)
-    beyond = []
-    for axis, (size, stride, dilation) in enumerate(zip(kernel, how["strides"], how["dilations"], strict=True)):
-        over = (x.shape[2 + axis] - (size - 1) * dilation - 1) % stride
-        more = stride - over if ceil_mode and over else 0
-        starts = x.shape[2 + axis] + more - (size - 1) * dilation - 1  # of the last window, in padded places
-        beyond.append(0 if starts >= begin[axis] + sizes[axis] else more)  # none begins in the padding at the end
     x = F.pad(x, edges([0] * len(beyond), beyond))
     ones = x.new_ones(1, 1, *kernel)
     out = CONV[x.ndim](x.flatten(0, 1)[:, None], ones, None, how["strides"], 0, how["dilations"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
-from test_browser import CHROMIUM, Visitor, browser, expect, server  # noqa: F401
+from test_browser import CHROMIUM, PATIENCE, Visitor, browser, expect, server  # noqa: F401
 
 from engine.image import to_png
 
@@ -87,12 +89,22 @@ def test_a_box_a_key_and_a_click_choose(visitor):
     expect(visitor.page.get_by_text("is marked on the map")).to_be_visible()
 
 
+def became(visitor, so: Callable[[int, int], bool]) -> int:
+    """What is drawn, once it is as it should be: now, and a moment before."""
+    end, before = time.monotonic() + PATIENCE, drawn(visitor)
+    while time.monotonic() < end:
+        visitor.page.wait_for_timeout(100)
+        now = drawn(visitor)
+        if so(now, before):
+            return now
+        before = now
+    raise AssertionError(f"What is drawn is still {before}.")
+
+
 def test_zooming_in_and_out_comes_back(visitor):
-    whole = drawn(visitor)
+    whole = became(visitor, lambda now, before: now == before > 0)
     visitor.page.get_by_role("button", name="Nearer").click()
-    visitor.page.wait_for_timeout(300)
-    assert drawn(visitor) != whole
+    became(visitor, lambda now, before: now == before != whole)
     visitor.page.get_by_role("button", name="The whole map").click()
-    visitor.page.wait_for_timeout(300)
-    assert drawn(visitor) == whole
+    became(visitor, lambda now, before: now == before == whole)
     assert not visitor.complaints

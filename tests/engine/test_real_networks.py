@@ -73,7 +73,16 @@ def test_contributions_add_up(seen):
 LEFT_OUT = {"Score-CAM", "Gradient × input", "Integrated Gradients"}
 
 
-@pytest.mark.parametrize("title", sorted(set(ways()) - LEFT_OUT))
+OFTEN = {"RISE", "Occlusion", "Hide-and-seek"}  # they take many passes
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        pytest.param(title, marks=pytest.mark.thorough if title in OFTEN else [])
+        for title in sorted(set(ways()) - LEFT_OUT)
+    ],
+)
 def test_what_a_map_puts_first_is_missed_more_than_what_it_puts_last(seen, title):
     """Nobody can say where the evidence in a photograph is; but without it the network must be less sure."""
     net, pixels, index = seen

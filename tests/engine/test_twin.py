@@ -85,6 +85,8 @@ def ceiling(*, pads=(1, 1, 1, 1), **how) -> dict:
 
 
 C = Case
+# The last window would begin in the padding at the end: there is none.
+PAST_THE_END = {"kernel_shape": [2, 2], "strides": [3, 3], "pads": [0, 0, 1, 1], "ceil_mode": 1}
 BN = {"s": f(2), "b": f(2), "m": f(2), "v": f(2, low=0.5)}
 EASY = ["Abs", "Elu", "Erf", "Exp", "Floor", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish",
         "Identity", "LeakyRelu", "Neg", "Relu", "Sigmoid", "Tanh", "Flatten", "Transpose", "Dropout"]  # fmt: skip
@@ -146,6 +148,7 @@ CASES = [
     C("AveragePool", {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}, opset=19),
     C("AveragePool", {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1, "count_include_pad": 1}, opset=19),
     C("AveragePool", ceiling(), opset=19, shape=(1, 2, 6, 8)),
+    *(C(op, PAST_THE_END, opset=19, shape=(1, 2, 6, 9)) for op in ("MaxPool", "AveragePool", "LpPool")),
     C("AveragePool", ceiling(count_include_pad=1), opset=19, shape=(1, 2, 6, 8)),
     C("AveragePool", ceiling(pads=(0, 0, 1, 1)), opset=19, shape=(1, 2, 6, 8)),
     C("AveragePool", {"kernel_shape": [2, 3], "auto_pad": "SAME_UPPER", "strides": [2, 2]}),

@@ -375,17 +375,19 @@ def test_the_link_panel_shows_the_link(page, link):
 
 
 @pytest.mark.parametrize("back", [False, pytest.param(True, marks=pytest.mark.thorough)])
-def test_choices_survive_a_page_switch(back):
-    at = opened("home", net="tiny", image="digit-7")  # a small network, which every page is soon done with
+def test_choices_and_an_upload_survive_a_page_switch(back):
+    at = uploaded(image.to_png(PHOTO), net="tiny")  # a small network, which every page is soon done with
     at.selectbox(key="class").set_value("3")
     at = goto(run(at), "activations")
     at.selectbox(key="layer").set_value("conv2")
+    run(at)
     at.number_input(key="unit").set_value(5)
     run(at)
     for page in reversed(PAGES) if back else PAGES:
         goto(at, page)
         assert fine(at)
-        assert (scene(at).net.name, scene(at).picture_name, scene(at).class_index) == ("tiny", "digit-7", 3), page
+        assert (scene(at).net.name, scene(at).picture_name, scene(at).class_index) == ("tiny", "upload", 3), page
+        assert scene(at).picture == pytest.approx(PHOTO, abs=0.003)
         if page in ("filters", "activations"):
             assert (chosen(at, "layer"), chosen(at, "unit")) == ("conv2", 5), page
 
@@ -465,21 +467,14 @@ PHOTO = small.picture((30, 50))
 
 
 @pytest.mark.parametrize("shape", [pytest.param((1, 4000), marks=pytest.mark.thorough), (8, 8)])
-@pytest.mark.parametrize("page", [name for name in PAGES if short(name)])
+@pytest.mark.parametrize(
+    "page", some([name for name in PAGES if short(name)], "texture", "deepdream", "patch", "fooling")
+)
 def test_pictures_are_made_of_a_thin_and_of_a_tiny_one_or_it_is_said_why_not(page, shape):
     at = uploaded(image.to_png(small.picture(shape)), page, net="digits", **short(page))
     assert not at.exception, [each.value for each in at.exception]
     for error in at.error:
         assert re.fullmatch(r"[A-Z].*\.", error.value)
-
-
-def test_an_upload_is_shown_on_every_page():
-    at = uploaded(image.to_png(PHOTO), net="tiny")
-    for page in PAGES:
-        goto(at, page)
-        assert fine(at)
-        assert scene(at).picture_name == "upload"
-        assert scene(at).picture == pytest.approx(PHOTO, abs=0.003)
 
 
 @pytest.mark.parametrize(
@@ -507,15 +502,15 @@ def test_a_good_upload_after_a_broken_one():
 # Networks of one's own ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("about", ["class", pytest.param("unit", marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("page", PAGES)
-def test_a_network_without_maps(page, home):
+def test_a_network_without_maps(page, about, home):
     """Nothing but a matrix: no convolution, no rows and columns, nothing to lay a finger on."""
     weight = np.random.default_rng(0).normal(size=(4, 3, 12, 16))
     (home / "networks" / "linear.onnx").write_bytes(small.linear(weight, np.zeros(4)).SerializeToString())
-    for link in ({}, {"about": "unit"}):
-        at = opened(page, net="linear", **short(page) | link)
-        assert fine(at)
-        assert charts(at) or at.info, "a result, or why there is none"
+    at = opened(page, net="linear", **short(page) | ({"about": "unit"} if about == "unit" else {}))
+    assert fine(at)
+    assert charts(at) or at.info, "a result, or why there is none"
 
 
 @pytest.mark.usefixtures("no_celu")
@@ -559,7 +554,9 @@ def test_a_network_that_rounds(page, home):
     assert charts(at) or at.metric or page in ("home", "open"), "a result"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", some(PAGES, "network", "saliency", "maximize", "attack", "texture", "neighbours", "patch")
+)
 def test_a_network_of_another_kind(page, home, transformer):
     (home / "networks" / "transformer.onnx").write_bytes(transformer)
     at = opened(page, net="transformer", **short(page))

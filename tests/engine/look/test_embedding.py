@@ -76,7 +76,7 @@ def test_groups_come_apart_and_the_divergence_falls():
     assert made.losses[0, 1] > 2 * made.losses[-1, 1] > 0
 
 
-@pytest.mark.parametrize("way", ["bh", "fft"])
+@pytest.mark.parametrize("way", ["bh", pytest.param("fft", marks=pytest.mark.thorough)])
 def test_tsne_is_opentsnes(way, monkeypatch):
     """From the same start, with all its neighbours: as low a divergence as the library comes to by itself."""
     from openTSNE import TSNE

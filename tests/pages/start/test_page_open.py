@@ -150,6 +150,7 @@ def weights() -> bytes:
     return safetensors.torch.save(models.squeezenet1_1(weights=None, num_classes=4).state_dict())
 
 
+@pytest.mark.thorough
 def test_weights_alone_become_a_network_which_is_named_and_saved(given):
     at = brought(weights(), "my pets.safetensors")
     assert fine(at)
