@@ -686,6 +686,7 @@ def test_a_module_and_its_twin_have_the_same_gradient(tmp_path, dynamo):
     check_against_autograd(module, net, (24, 31))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dynamo", [True, False])
 @pytest.mark.parametrize("name", ["squeezenet", "resnet"])
 def test_published_architectures(tmp_path, name, dynamo):

@@ -49,6 +49,7 @@ def saved(found: object, **how) -> bytes:
 # Opening --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_weights_become_the_network_they_came_from(module, state, tmp_path):
     data, fit = opened(safetensors.torch.save(state), name="mine.safetensors")
     assert (fit.architecture, fit.classes) == ("shufflenet_v2_x0_5", CLASSES)

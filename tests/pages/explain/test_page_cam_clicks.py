@@ -36,6 +36,7 @@ def test_a_layer_of_the_sheet_is_taken(visitor):
     assert "layer=relu1" in query(visitor)
 
 
+@pytest.mark.thorough
 def test_a_threshold_of_the_chart_is_taken(visitor):
     """The map of a long run is drawn in a part of its own; the slider that the click sets is not in it."""
     visitor.open("/cam?net=digits&method=Ablation-CAM").settle()

@@ -20,6 +20,7 @@ def query(visitor: Visitor) -> str:
     return visitor.page.evaluate("decodeURIComponent(location.search)")
 
 
+@pytest.mark.thorough
 def test_a_click_on_the_picture_moves_the_patch(visitor):
     visitor.open("/patch?net=digits&steps=5&held=5").settle()
     expect(visitor.page.locator(".st-key-again_rates")).to_be_visible()
