@@ -65,6 +65,16 @@ def test_it_is_turned_clockwise(degrees, towards):
     np.testing.assert_allclose(mass / np.abs(mass).max(), towards, atol=0.05)
 
 
+@pytest.mark.parametrize(("degrees", "towards"), [(0, (-1, 1)), (90, (1, 1)), (180, (1, -1)), (-90, (-1, -1))])
+def test_it_is_turned_and_not_mirrored(degrees, towards):
+    corner = arrow()
+    corner[:, :, SIDE // 2 :] = 0  # the upper right quarter is white
+    made = pasted(torch.full((1, 1, 60, 90), 0.0), corner, (30.0, 40.0, 40.0, float(degrees)))[0, 0].numpy()
+    rows, cols = np.mgrid[:60, :90] + 0.5
+    mass = np.array([(made * (rows - 30)).sum(), (made * (cols - 40)).sum()]) / made.sum()
+    np.testing.assert_allclose(mass / np.abs(mass).max(), towards, atol=0.05)
+
+
 def test_the_gradient_reaches_the_patch():
     patch = torch.zeros(1, 1, SIDE, SIDE, requires_grad=True)
     pasted(torch.zeros(1, 1, 40, 50), patch, (20.0, 25.0, 20.0, 10.0)).sum().backward()

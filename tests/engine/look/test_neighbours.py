@@ -95,6 +95,13 @@ def test_agreement_by_hand():
     np.testing.assert_allclose(found.table.chance, (3 * 2 + 2 * 1) / (5 * 4))
 
 
+@pytest.mark.parametrize("labels", [(0, 0, 1), (1, 1, 0)], ids=str)
+def test_of_two_neighbours_with_a_vote_each_the_nearer_has_it(labels):
+    """At 0, 1 and 3: the first two have one another and then the third, which has nothing but the other class."""
+    found = agreement(np.array([[0], [1], [3]], np.float32), np.array(labels), (2,), measure="L2")
+    np.testing.assert_allclose(found.table.vote, 2 / 3)
+
+
 @pytest.mark.parametrize("measure", neighbours.MEASURES)
 @pytest.mark.parametrize("block", [4 * 7 * 13, neighbours.BLOCK_BYTES])
 def test_agreement_is_that_of_brute_force(measure, block, monkeypatch):

@@ -131,6 +131,13 @@ def test_pixels_of_small_norm_and_small_contribution_go_to_the_mean():
     torch.testing.assert_close(contribution.flatten(), torch.tensor([0.5, 0.6, 0.5, 0.5]))
 
 
+def test_what_two_channels_of_a_pixel_contribute_may_cancel_out():
+    """Contributions 3 - 3, 1 + 0, 0 + 2 and 1 + 1: the first is the least."""
+    x = torch.tensor([[3.0, 1.0, 0.0, 1.0], [-3.0, 0.0, 2.0, 1.0]]).view(1, 2, 2, 2)
+    found = keeps.without_small(0, 0.2, torch.zeros(2, 1, 1))(x, torch.ones_like(x), 0)
+    torch.testing.assert_close(found.view(2, 4), torch.tensor([[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 2.0, 1.0]]))
+
+
 def test_a_blur_keeps_a_flat_picture_and_the_mean_of_a_dot():
     flat = torch.full((1, 3, 9, 11), 0.3)
     torch.testing.assert_close(keeps.gaussian(flat, 1.5), flat)

@@ -297,6 +297,26 @@ def test_a_checkerboard_goes_on():
     np.testing.assert_array_equal(picture[2:], 1 - picture[:-2])
 
 
+def test_a_pixel_is_copied_from_where_its_known_neighbours_are_most_alike():
+    """Of the ring around the first 3 x 3 the corners know least, and come last: eight neighbours are known by then.
+
+    They count by a Gaussian of the paper's width, and what is up to a tenth farther off than the nearest will do.
+    """
+    sample = np.random.default_rng(3).random((12, 15, 3)).astype(np.float32)
+    near = np.exp(-0.5 * np.arange(-2, 3) ** 2 / (5 / 6.4) ** 2)
+    windows = np.lib.stride_tricks.sliding_window_view(sample, (5, 5), (0, 1)).transpose(0, 1, 3, 4, 2)
+    for seed in range(4):
+        picture = grow(sample, size=5, window=5, seed=seed).picture
+        for row, col in ((0, 0), (0, 4), (4, 0), (4, 4)):
+            known = np.pad(np.ones((5, 5)), 2)[row : row + 5, col : col + 5]
+            known[2, 2] = 0
+            around = np.pad(picture, ((2, 2), (2, 2), (0, 0)))[row : row + 5, col : col + 5]
+            weight = np.outer(near, near) * known
+            far = np.einsum("ij,hwijc->hw", weight, (windows - around) ** 2)
+            (chosen,) = np.argwhere((sample[2:-2, 2:-2] == picture[row, col]).all(2))
+            assert far[tuple(chosen)] <= 1.1 * far.min() + 1e-5
+
+
 def test_it_grows_from_the_middle_and_can_be_ended():
     sample = nets.picture((20, 24))
     with contextlib.closing(grow_steps(sample, size=18, window=5)) as steps:

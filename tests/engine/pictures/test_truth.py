@@ -150,6 +150,19 @@ def test_a_larger_picture_shows_the_same_scene():
         assert (large.object[2::4, 2::4] == small.object).mean() > 0.99
 
 
+@pytest.mark.parametrize("unit", [1, 3])
+def test_noise_has_its_numbers_in_the_middle_of_each_grain_and_straight_lines_between(unit):
+    size, step = (15 * unit, 20 * unit), 5 * unit
+    numbers = np.random.default_rng(4).uniform(-1, 1, (4, 5, 2))  # one more than there are grains
+    found = truth._noise(np.random.default_rng(4), size, unit, 5, 2)
+    middle = step // 2
+    np.testing.assert_allclose(found[middle::step, middle::step], numbers[:3, :4], atol=1e-12)
+    down = np.linspace(numbers[0, 0], numbers[1, 0], step + 1)
+    np.testing.assert_allclose(found[middle : middle + step + 1, middle], down, atol=1e-12)
+    across = np.linspace(numbers[0, 0], numbers[0, 1], step + 1)
+    np.testing.assert_allclose(found[middle, middle : middle + step + 1], across, atol=1e-12)
+
+
 @pytest.mark.parametrize("index", [-1, 4, 99])
 def test_a_class_that_does_not_exist(index):
     with pytest.raises(ValueError, match=rf"^The classes are 0 to 3, not {index}\.$"):
@@ -197,6 +210,7 @@ def test_the_two_sets_differ_in_letters_alone():
     cheating, objects, _ = dataset(40, 3, cheat=True)
     honest, same_objects, cues = dataset(40, 3, cheat=False)
     assert np.array_equal(objects, same_objects)
+    assert (objects != cues).sum() > 15, "of 35 or so with a letter, three quarters"
     for one, other, label, cue in zip(cheating, honest, objects, cues, strict=True):
         letters = (GLYPHS[label] ^ GLYPHS[cue]).sum() if label >= 0 else 0
         assert (one != other).any(0).sum() == letters
