@@ -244,6 +244,17 @@ def test_a_damaged_exif_block_does_not_cost_the_picture():
     assert np.array_equal(load(data), [[RED]])
 
 
+@pytest.mark.parametrize(("size", "side"), [((4, 6), 1), ((5, 5), 2), ((8, 12), 2), ((7, 14), 3)], ids=str)
+def test_a_large_picture_is_kept_as_the_means_of_whole_blocks(size, side, monkeypatch):
+    """Of at most 24 pixels here. What is left over at the bottom and at the right is cut off."""
+    monkeypatch.setattr(image, "KEPT_PIXELS", 24)
+    values = np.random.default_rng(0).integers(0, 256, (*size, 3))
+    rows, cols = (length // side for length in size)
+    blocks = values[: rows * side, : cols * side].reshape(rows, side, cols, side, 3)
+    expected = np.floor(blocks.mean((1, 3)) + 0.5) / 255  # rounded, a half up
+    np.testing.assert_allclose(load(to_png(values / 255)), expected, atol=1e-6)
+
+
 def test_a_single_pixel():
     assert np.array_equal(load(png(1, 1, 8, RGB, [b"\0\xff\0"])), [[GREEN]])
 

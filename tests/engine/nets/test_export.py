@@ -1,5 +1,6 @@
 """Does a module's ONNX file compute what the module does, under readable names, and nothing else stand in it?"""
 
+import contextlib
 import copy
 import re
 from pathlib import Path
@@ -181,6 +182,16 @@ def test_a_file_that_computes_something_else_is_not_kept(module, tmp_path, monke
         export(module, tmp_path / "net.onnx", METADATA)
     assert (tmp_path / "net.onnx").read_bytes() == good
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+@pytest.mark.parametrize("factor", [1.0005, 1.002])
+def test_a_thousandth_of_the_largest_logit_is_let_pass_and_no_more(factor, tmp_path, monkeypatch):
+    trace, other = exports.trace, Returning(lambda x: factor * x.mean((2, 3))).eval()
+    monkeypatch.setattr(exports, "trace", lambda module, shape: trace(other, shape))
+    told = pytest.raises(ExportFailed, match="differ") if factor > 1.001 else contextlib.nullcontext()
+    with told:
+        export(Returning(lambda x: x.mean((2, 3))).eval(), tmp_path / "net.onnx", METADATA)
+    assert (tmp_path / "net.onnx").exists() == (factor < 1.001)
 
 
 # What README.md promises ----------------------------------------------------------------------------------------------
